@@ -1,0 +1,104 @@
+"""What is watched: the frozen, checked form of the configuration. Equal targets are the same target.
+
+Durations are in seconds; ``slow`` is the response time above which a system that answers counts as degraded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from auraconnect_exporter.model import Secret, TargetId
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresServer:
+    """One PostgreSQL server and database; ``host`` may be the folder of a Unix socket, ``options`` are libpq's."""
+
+    host: str
+    port: int
+    user: str
+    password: Secret | None
+    dbname: str
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RedisServer:
+    """One Redis server and database number; ``socket_path`` stands for host and port where it is set."""
+
+    host: str
+    port: int
+    database: int
+    user: str | None
+    password: Secret | None
+    tls: bool = False
+    verify: bool = True
+    ca_file: str | None = None
+    socket_path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HttpUrl:
+    """One HTTP resource; ``ca_file`` is trusted instead of the system's authorities where it is set."""
+
+    tls: bool
+    host: str
+    port: int
+    path: str
+    ca_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Postgres:
+    """A PostgreSQL server, or a PgBouncer in front of one."""
+
+    server: PostgresServer
+    slow: float
+
+
+@dataclass(frozen=True, slots=True)
+class Redis:
+    """A Redis or Valkey server."""
+
+    server: RedisServer
+    slow: float
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    """A URL of the API; any of ``statuses`` is a good answer."""
+
+    url: HttpUrl
+    statuses: frozenset[int]
+    slow: float
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Workers of one kind, seen through the Redis that holds their queues."""
+
+    kind: Literal["celery", "arq"]
+    server: RedisServer
+    queues: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The machine that the exporter runs on; ``filesystems`` are mount points, none meaning all local ones."""
+
+    filesystems: tuple[str, ...] = ()
+
+
+System = Postgres | Redis | Http | Workers | Host
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One system to watch, every ``interval`` seconds, each time for at most ``timeout``."""
+
+    id: TargetId
+    critical: bool
+    interval: float
+    timeout: float
+    system: System
