@@ -1,0 +1,309 @@
+"""Unpack programs of Debian and Ubuntu packages into a cache folder, without root and without installing.
+
+`fetch(suite, packages)` answers the folder of an unpacked tree: the packages and the shared libraries that
+they need, down to the C library, so that a program of a newer suite runs on an older system. Its programs
+are called like installed ones (`tree / "usr/bin/prometheus"`); each is a small script that starts the real
+program with the tree's own libraries.
+
+apt does the work, with folders of its own: it finds dependencies, downloads, and checks signatures with the
+machine's keys. The mirror is the one that the machine's own apt configuration names.
+
+Standard library only: this runs before the project's virtual environment exists.
+"""
+
+import fcntl
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+# A library that no server needs at run time, though a dependency says so: they are three quarters of the
+# download (LLVM is PostgreSQL's JIT compiler) and of the disk space.
+_NOT_NEEDED = re.compile(r"libjs-|libperl|lib.*-perl$|libllvm|libz3|libc-l10n|libpam|libsemanage")
+
+# Debian builds Prometheus and Alertmanager to read their pages and templates from this folder. In an
+# unpacked program it is replaced by a path of the same length, which leads through a descriptor that the
+# starting script opens on the tree's own folder. So neither root nor a user namespace is needed.
+_SHARE = b"/usr/share/prometheus"
+_DESCRIPTOR = 9
+_THROUGH_DESCRIPTOR = f"/proc/self/fd/{_DESCRIPTOR}".encode().ljust(len(_SHARE), b"/")
+_LISTS_ARE_FRESH_SECONDS = 3600.0
+
+
+class ServerUnavailable(Exception):
+    """A package can't be had here; the text is one sentence that says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One repository of apt's configuration: its address, a suite, and its other fields as in deb822."""
+
+    uri: str
+    suite: str
+    components: tuple[str, ...]
+    options: Mapping[str, str]
+
+
+def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder that keeps what was fetched: below `$XDG_CACHE_HOME`, or `~/.cache`.
+
+    Root's is in /var/cache: PostgreSQL does not run as root, and nobody else may enter root's home.
+    """
+    base = environ.get("XDG_CACHE_HOME", "")
+    if not base.startswith("/"):
+        base = "/var/cache" if os.geteuid() == 0 else f"{Path.home()}/.cache"
+    return Path(base) / "auraconnect-monitoring"
+
+
+def parse_one_line(text: str) -> list[Source]:
+    """Return the binary repositories of a `sources.list` in apt's one-line format (sources.list(5))."""
+    sources = []
+    for line in text.splitlines():
+        match = re.match(r"\s*deb\s+(?:\[([^\]]*)\]\s+)?(\S+)\s+([^\s#]+)\s*([^#]*)", line)
+        if match:
+            pairs = [pair.partition("=") for pair in (match[1] or "").split()]
+            # The one-line option `signed-by=x` is the deb822 field `Signed-By: x`.
+            options = {key.title(): value.replace(",", " ") for key, _, value in pairs}
+            sources.append(Source(match[2], match[3], tuple(match[4].split()), options))
+    return sources
+
+
+def parse_deb822(text: str) -> list[Source]:
+    """Return the binary repositories of a `*.sources` file in apt's deb822 format (sources.list(5))."""
+    sources = []
+    text = re.sub(r"^#.*\n?", "", text, flags=re.MULTILINE)
+    for stanza in re.split(r"\n\s*\n", text.strip()):
+        fields: dict[str, str] = {}
+        key = ""
+        for line in stanza.splitlines():
+            if line[:1].isspace():
+                fields[key] = f"{fields.get(key, '')}\n{line}"
+            else:
+                key, _, value = line.partition(":")
+                key = key.strip().title()
+                fields[key] = value.strip()
+        kinds, uris, suites, components = (
+            fields.pop(name, "").split() for name in ("Types", "Uris", "Suites", "Components")
+        )
+        if "deb" in kinds and fields.pop("Enabled", "yes").lower() not in {"no", "false", "0"}:
+            sources += [Source(uri, suite, tuple(components), fields) for uri in uris for suite in suites]
+    return sources
+
+
+def archive(sources: Sequence[Source], distribution: str, codename: str) -> Source:
+    """Choose the distribution's main archive among a machine's repositories.
+
+    Third parties use the same suite names, so the distribution's own keyring and address count too.
+    """
+
+    def likeness(source: Source) -> tuple[bool, bool, bool]:
+        return (
+            f"{distribution}-archive" in source.options.get("Signed-By", ""),
+            source.uri.rstrip("/").endswith((distribution, f"{distribution}-ports")),
+            source.suite == codename,
+        )
+
+    candidates = [
+        source
+        for source in sources
+        if "main" in source.components and re.match(r"(https?|mirror(\+\w+)*|tor(\+\w+)*|file):", source.uri)
+    ]
+    candidates = [source for source in candidates if not re.search(r"[-/]", source.suite)] or candidates
+    if not candidates:
+        raise ServerUnavailable(
+            f"apt's configuration names no archive of {distribution} {codename} to fetch servers from; "
+            "put the server programs on PATH instead."
+        )
+    return max(candidates, key=likeness)
+
+
+def stanza(source: Source, suite: str, distribution: str, architecture: str) -> str:
+    """Return a deb822 entry for another suite of the same archive, with the machine's trust settings."""
+    components = "main universe" if distribution == "ubuntu" else "main"
+    kept = {key: value for key, value in source.options.items() if key not in {"Architectures", "Arch"}}
+    fields = {
+        "Types": "deb",
+        "URIs": source.uri,
+        "Suites": suite,
+        "Components": components,
+        "Architectures": architecture,
+        **kept,
+    }
+    return "".join(f"{key}: {value}\n" for key, value in fields.items())
+
+
+def os_release() -> tuple[str, str]:
+    """Return the distribution (`debian` or `ubuntu`) and its codename, as os-release(5) tells them."""
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:
+        release = {}
+    distribution = release.get("ID", "unknown")
+    if distribution not in {"debian", "ubuntu"}:
+        distribution = "ubuntu" if "ubuntu" in release.get("ID_LIKE", "") else "debian"
+    # Debian's testing has had releases without a codename.
+    return distribution, release.get("UBUNTU_CODENAME") or release.get("VERSION_CODENAME") or "testing"
+
+
+def fetch(suite: str, packages: Sequence[str], cache: Path) -> Path:
+    """Return the folder with `packages` and their libraries unpacked, fetched unless it is there already.
+
+    Two processes may ask at once: one fetches, the other waits. Raises ServerUnavailable.
+    """
+    folder = cache / suite
+    tree = folder / "+".join(packages)
+    if not tree.is_dir():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ServerUnavailable(f"Can't make the cache folder {folder}: {error.strerror}.") from error
+        with _locked(folder / "lock"):
+            if not tree.is_dir():
+                print(f"Fetching {', '.join(packages)} ({suite}) …", file=sys.stderr, flush=True)
+                _unpack(suite, packages, folder, tree)
+    return tree
+
+
+def _unpack(suite: str, packages: Sequence[str], folder: Path, tree: Path) -> None:
+    apt = _Apt(suite, folder / "apt")
+    with tempfile.TemporaryDirectory(dir=folder, prefix="unfinished-") as name:
+        work = Path(name)
+        work.chmod(0o755)
+        for package in apt.download(packages, work):
+            _run(["dpkg", "-x", str(package), str(work / "tree")], f"unpack {package.name}")
+            package.unlink()
+        _make_runnable(work / "tree", tree)
+        (work / "tree").rename(tree)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+class _Apt:
+    """apt-get for one suite, with its own lists, cache and an empty package database.
+
+    The empty database makes a tree whole and the same everywhere, whatever the machine has installed.
+    """
+
+    def __init__(self, suite: str, folder: Path) -> None:
+        if not shutil.which("apt-get") or not shutil.which("dpkg"):
+            raise ServerUnavailable("Servers are fetched with apt-get and dpkg, which are not here; put them on PATH.")
+        distribution, codename = os_release()
+        source = archive(_machine_sources(), distribution, codename)
+        for part in ("state/lists/partial", "cache/archives/partial"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        (folder / "state/status").touch()
+        (folder / "suite.sources").write_text(stanza(source, suite, distribution, _architecture()))
+        (folder / "apt.conf").write_text(
+            f"""
+            Dir::State "{folder}/state"; Dir::State::Lists "lists"; Dir::State::status "{folder}/state/status";
+            Dir::Cache "{folder}/cache"; Dir::Etc::sourcelist "{folder}/suite.sources";
+            Dir::Etc::sourceparts "/dev/null"; Dir::Etc::preferences "/dev/null";
+            Dir::Etc::preferencesparts "/dev/null"; APT::Default-Release "";
+            APT::Install-Recommends "false"; APT::Install-Suggests "false"; APT::Sandbox::User "root";
+            APT::Update::Error-Mode "any"; Acquire::Languages "none"; Acquire::http::Timeout "30";
+            #clear APT::Update::Pre-Invoke; #clear APT::Update::Post-Invoke;
+            #clear APT::Update::Post-Invoke-Success; #clear Acquire::IndexTargets::deb::DEP-11;
+            """
+        )
+        self._suite, self._folder = suite, folder
+
+    def download(self, packages: Sequence[str], folder: Path) -> list[Path]:
+        """Download `packages` and the libraries that they need into `folder`; return the files."""
+        what = f"fetch {', '.join(packages)} from {self._suite}"
+        stamp = self._folder / "updated"
+        if not stamp.exists() or time.time() - stamp.stat().st_mtime > _LISTS_ARE_FRESH_SECONDS:
+            self._get(["update"], what)
+            stamp.touch()
+        plan = self._get(["--simulate", "install", *packages], what)
+        names = re.findall(r"^Inst (\S+)", plan, flags=re.MULTILINE)
+        self._get(["download", *(name for name in names if _is_needed(name, packages))], what, cwd=folder)
+        return sorted(folder.glob("*.deb"))
+
+    def _get(self, arguments: Sequence[str], what: str, cwd: Path | None = None) -> str:
+        return _run(["apt-get", "-q", "-y", "-c", str(self._folder / "apt.conf"), *arguments], what, cwd)
+
+
+def _is_needed(name: str, asked: Sequence[str]) -> bool:
+    if name in asked:
+        return True
+    # Metapackages and packages whose programs live in a companion: postgresql → postgresql-15, redis-tools.
+    families = ("lib", "zlib", "promtool", "postgresql-1", "postgresql-client-1", "redis-", "valkey-")
+    return name.startswith(families) and not _NOT_NEEDED.match(name)
+
+
+def _run(command: Sequence[str], what: str, cwd: Path | None = None) -> str:
+    result = subprocess.run(
+        command, cwd=cwd, check=False, text=True, capture_output=True, env={**os.environ, "LC_ALL": "C.UTF-8"}
+    )
+    if result.returncode:
+        complaints = re.findall(r"^(?:E:|Err:|dpkg.*error:) *(.*)", result.stderr + result.stdout, re.MULTILINE)
+        said = (complaints or (result.stderr.strip() or "nothing").splitlines())[0]
+        raise ServerUnavailable(
+            f"Can't {what}: {command[0]} says “{said.rstrip('. ')}”; "
+            "check the network and apt's sources, or put the server programs on PATH."
+        )
+    return result.stdout
+
+
+def _architecture() -> str:
+    return _run(["dpkg", "--print-architecture"], "ask for the machine's architecture").strip()
+
+
+def _machine_sources() -> list[Source]:
+    answer = _run(
+        ["apt-config", "shell", "MAIN", "Dir::Etc::sourcelist/f", "PARTS", "Dir::Etc::sourceparts/d"],
+        "read apt's configuration",
+    )
+    main, parts = (Path(path) for path in re.findall(r"='(.*)'", answer))
+    sources = []
+    for path in [main, *sorted(parts.glob("*.list")), *sorted(parts.glob("*.sources"))]:
+        if path.is_file() and os.access(path, os.R_OK):
+            parse = parse_deb822 if path.suffix == ".sources" else parse_one_line
+            sources += parse(path.read_text(encoding="utf-8", errors="replace"))
+    return sources
+
+
+def _make_runnable(built: Path, final: Path) -> None:
+    """Put a script before each program of a tree, which starts it with the tree's own libraries.
+
+    The tree is in the folder `built` and will be in `final`.
+    """
+    loader = next((path for path in sorted(built.glob("**/ld-linux*.so.*")) if not path.is_symlink()), None)
+    if loader is None:
+        return  # no programs, only data
+    libraries = {path.parent for path in built.glob("**/lib*.so.*") if "gconv" not in path.parts}
+    search = ":".join(str(final / path.relative_to(built)) for path in sorted(libraries))
+    for folder in ("usr/bin", "usr/sbin", "usr/lib/postgresql/*/bin"):
+        for program in built.glob(f"{folder}/*"):
+            if program.is_symlink() or not program.is_file():
+                continue
+            content = program.read_bytes()
+            if content.startswith(b"\x7fELF"):
+                real = program.with_name(f"{program.name}.elf")
+                real.write_bytes(content.replace(_SHARE, _THROUGH_DESCRIPTOR))
+                start: list[Path | str] = [final / loader.relative_to(built), "--library-path", search]
+                share = f"exec {_DESCRIPTOR}<{_quoted(final / 'usr/share/prometheus')}\n"
+                program.write_text(
+                    f"#!/bin/sh\n{share if _SHARE in content else ''}"
+                    f'exec {_quoted(*start)} --argv0 "$0" {_quoted(final / real.relative_to(built))} "$@"\n'
+                )
+                program.chmod(0o755)
+                real.chmod(0o755)
+
+
+def _quoted(*words: Path | str) -> str:
+    return shlex.join(str(word) for word in words)
