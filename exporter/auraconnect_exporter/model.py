@@ -188,3 +188,11 @@ class Snapshot:
     system: Health
     components: Mapping[Component, Health]
     targets: tuple[TargetView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """The last reading of the configuration: whether it succeeded, and when the one in use was read (Unix seconds)."""
+
+    successful: bool
+    timestamp: float

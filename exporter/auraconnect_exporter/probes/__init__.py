@@ -1,0 +1,30 @@
+"""Probes: one file a system, and the table that says which one watches which."""
+
+from __future__ import annotations
+
+from auraconnect_exporter.model import Clock
+from auraconnect_exporter.probes.arq_queue import ArqProbe
+from auraconnect_exporter.probes.base import Probe
+from auraconnect_exporter.probes.celery_queue import CeleryProbe
+from auraconnect_exporter.probes.host import HostProbe
+from auraconnect_exporter.probes.http_api import HttpProbe
+from auraconnect_exporter.probes.postgres import PostgresProbe
+from auraconnect_exporter.probes.redis_server import RedisProbe
+from auraconnect_exporter.targets import Host, Http, Postgres, Redis, Target, Workers
+
+
+def make_probe(target: Target, clock: Clock) -> Probe:
+    """Return a new probe for a target; it connects when it is first used."""
+    match target.system:
+        case Postgres() as system:
+            return PostgresProbe(system, target.timeout, clock.monotonic)
+        case Redis() as system:
+            return RedisProbe(system, clock.monotonic)
+        case Http() as system:
+            return HttpProbe(system, clock.monotonic)
+        case Workers(kind="celery") as system:
+            return CeleryProbe(system, target.timeout, clock.monotonic)
+        case Workers() as system:
+            return ArqProbe(system, clock.time)
+        case Host() as system:
+            return HostProbe(system)

@@ -1,0 +1,1 @@
+"""The HTTP side: routes, pages, and how errors are answered. Everything is served from memory."""

@@ -1,0 +1,144 @@
+"""Routes: what is served where, and to whom."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+
+from auraconnect_exporter import __version__
+from auraconnect_exporter.metrics import Exposition, compress
+from auraconnect_exporter.model import Health, Reload, Snapshot
+from auraconnect_exporter.web import pages
+from auraconnect_exporter.web.health_api import PREFIX, basic_health
+from auraconnect_exporter.web.problems import problem, problem_details, security_headers
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What the routes serve from.
+
+    ``reload`` returns the sentence that says what is wrong, or nothing; ``base_path`` precedes links to pages.
+    """
+
+    snapshot: Callable[[], Snapshot]
+    last_reload: Callable[[], Reload]
+    reload: Callable[[], Awaitable[str | None]]
+    uptime: Callable[[], float]
+    base_path: str
+    runbooks: Path
+
+
+def make_application(sources: Sources) -> web.Application:
+    """Return the application, without any state but its sources."""
+    routes = _Routes(sources)
+    app = web.Application(middlewares=[problem_details], client_max_size=64 * 1024)
+    app.on_response_prepare.append(security_headers)
+    app.add_routes(
+        [
+            web.get("/metrics", routes.metrics),
+            web.get("/-/healthy", routes.healthy),
+            web.get("/-/ready", routes.ready),
+            web.post("/-/reload", routes.reload),
+            web.get(PREFIX, routes.health),
+            web.get(f"{PREFIX}/", routes.health),
+            web.get("/", routes.overview),
+        ],
+    )
+    # The reverse proxy forwards only the health API's prefix, so every page also lives below it.
+    for base in ("", PREFIX):
+        app.add_routes(
+            [
+                web.get(f"{base}/dashboard", routes.overview),
+                web.get(f"{base}/runbooks/", routes.runbooks),
+                web.get(f"{base}/runbooks/{{name}}", routes.runbook),
+            ],
+        )
+    return app
+
+
+class _Routes:
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+        self._exposition = Exposition()
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        body, content_type = self._exposition.render(
+            self._sources.snapshot(),
+            self._sources.last_reload(),
+            request.headers.get("Accept", ""),
+        )
+        headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
+        if accepts_gzip(request.headers.get("Accept-Encoding", "")):
+            return web.Response(body=compress(body), headers={**headers, "Content-Encoding": "gzip"})
+        return web.Response(body=body, headers=headers)
+
+    async def healthy(self, _request: web.Request) -> web.Response:
+        return web.Response(text="The exporter is healthy.\n")
+
+    async def ready(self, _request: web.Request) -> web.Response:
+        waiting = [str(view.id) for view in self._sources.snapshot().targets if view.state.last is None]
+        if waiting:
+            return problem(503, "Service Unavailable", f"not checked yet: {', '.join(waiting)}")
+        return web.Response(text="The exporter is ready.\n")
+
+    async def reload(self, request: web.Request) -> web.Response:
+        if not _is_local(request):
+            return problem(403, "Forbidden", "a reload is only accepted from this machine")
+        wrong = await self._sources.reload()
+        if wrong:
+            return problem(500, "Internal Server Error", f"the configuration in use is kept: {wrong}")
+        return web.Response(text="The configuration has been reloaded.\n")
+
+    async def health(self, _request: web.Request) -> web.Response:
+        snapshot = self._sources.snapshot()
+        answer = basic_health(snapshot, __version__, self._sources.uptime())
+        return web.Response(
+            status=503 if snapshot.system is Health.UNHEALTHY else 200,
+            body=msgspec.json.encode(answer),
+            content_type="application/json",
+        )
+
+    async def overview(self, _request: web.Request) -> web.Response:
+        return _html(pages.overview(self._sources.snapshot(), __version__, self._sources.base_path))
+
+    async def runbooks(self, _request: web.Request) -> web.Response:
+        names = sorted(path.stem for path in self._sources.runbooks.glob("*.md"))
+        return _html(pages.runbooks(names, self._sources.base_path))
+
+    async def runbook(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        path = self._sources.runbooks / f"{name}.md"
+        if not re.fullmatch(r"[A-Za-z0-9]{1,100}", name) or not path.is_file():
+            raise web.HTTPNotFound
+        return _html(pages.runbook(name, path.read_text(encoding="utf-8")))
+
+
+def accepts_gzip(header: str) -> bool:
+    """Return whether an Accept-Encoding header allows gzip (RFC 9110, 12.5.3)."""
+    weights = {}
+    for item in header.lower().split(","):
+        coding, *parameters = (part.strip() for part in item.split(";"))
+        weights[coding] = next((part[2:] for part in parameters if part.startswith("q=")), "1")
+    try:
+        return float(weights.get("gzip", weights.get("*", "0"))) > 0
+    except ValueError:
+        return False
+
+
+def _is_local(request: web.Request) -> bool:
+    """Whether the caller is on this machine, and not a browser that some other site's page sent here."""
+    try:
+        return ipaddress.ip_address(request.remote or "").is_loopback and "Origin" not in request.headers
+    except ValueError:
+        return False
+
+
+def _html(text: str) -> web.Response:
+    headers = {"Content-Security-Policy": pages.CONTENT_SECURITY_POLICY}
+    return web.Response(text=text, content_type="text/html", headers=headers)
