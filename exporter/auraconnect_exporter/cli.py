@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.check_config:
         sys.stdout.write(f"The configuration is valid: {len(config.targets)} targets.\n")
         return 0
-    settings = Settings(options.listen_address, options.external_url)
+    settings = Settings(options.listen_address, options.external_url or "")
     try:
         with asyncio.Runner(loop_factory=ExporterLoop) as runner:
             runner.run(serve(read, config, settings, time))
@@ -68,7 +68,6 @@ def _parser() -> argparse.ArgumentParser:
         "--web.external-url",
         dest="external_url",
         type=parse_external_url,
-        default="",
         metavar="URL",
         help="where people reach this exporter, the base of its links; its path may be a proxy's prefix",
     )

@@ -33,7 +33,6 @@ def step(state: TargetState, attempt: Attempt) -> TargetState:
         last=attempt,
         last_success=attempt if attempt.ok else state.last_success,
         results={**state.results, attempt.result: state.results.get(attempt.result, 0) + 1},
-        collectors=tuple(sorted({*state.collectors, *attempt.reading.collectors})),
     )
 
 

@@ -117,7 +117,7 @@ class Reading:
     """What a probe returns when its system answered.
 
     ``degraded`` names, in words, each thing that is wrong though the system answers. ``collectors`` says of each
-    part of the reading whether it could be read (a missing right costs that part alone).
+    part of the reading whether it could be read: a missing right costs that part alone, a target that is down all.
     """
 
     samples: tuple[Sample, ...] = ()
@@ -165,8 +165,6 @@ class TargetState:
     last_success: Attempt | None = None
     results: Mapping[str, int] = field(default_factory=dict)
     """Attempts so far by result."""
-    collectors: tuple[str, ...] = ()
-    """Every part of a reading seen so far, so that each can be reported as failed while the target is down."""
 
 
 @dataclass(frozen=True, slots=True)

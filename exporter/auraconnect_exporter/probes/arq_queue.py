@@ -52,6 +52,8 @@ class Queue:
 class ArqProbe(Probe):
     """Watches the arq workers of one Redis."""
 
+    collectors = ("queues",)
+
     def __init__(self, system: Workers, time: Callable[[], float]) -> None:
         self._system = system
         self._time = time
@@ -68,7 +70,7 @@ class ArqProbe(Probe):
         unserved = [queue.name for queue in queues if not queue.is_served]
         if unserved:
             raise ProbeError(Reason.TIMEOUT, f"no arq worker serves {', '.join(unserved)}", samples)
-        return Reading(samples, collectors={"queues": True})
+        return Reading(samples, collectors=dict.fromkeys(self.collectors, True))
 
 
 async def _read(client: Redis, name: str, now: float) -> Queue:

@@ -82,6 +82,8 @@ class CeleryProbe(Probe):
     Keeps one subscription to the heartbeats from check to check; the server holds what comes in between.
     """
 
+    collectors = ("queues", "workers")
+
     def __init__(self, system: Workers, timeout: float, monotonic: Callable[[], float]) -> None:
         self._system = system
         self._patience = timeout * WAIT_SHARE
@@ -105,7 +107,7 @@ class CeleryProbe(Probe):
         if not alive:
             message = f"no Celery worker has sent a heartbeat for {HEARTBEAT_WINDOW_SECONDS:g} s"
             raise ProbeError(Reason.TIMEOUT, message, samples)
-        return Reading(samples + worker_samples(alive), collectors={"queues": True, "workers": True})
+        return Reading(samples + worker_samples(alive), collectors=dict.fromkeys(self.collectors, True))
 
     async def close(self) -> None:
         """Drop the subscription; the heartbeats heard so far still count."""

@@ -59,6 +59,8 @@ class Mount:
 class HostProbe(Probe):
     """Watches this machine."""
 
+    collectors = ("system", "filesystems")
+
     def __init__(self, system: Host) -> None:
         self._mountpoints = system.filesystems
         self._cpu: tuple[float, float] | None = None

@@ -40,6 +40,8 @@ _PHASE_ENDS: Final = {
 class HttpProbe(Probe):
     """Watches one URL."""
 
+    collectors = ("request",)
+
     def __init__(self, system: Http, monotonic: Callable[[], float]) -> None:
         self._system = system
         self._monotonic = monotonic
@@ -75,7 +77,7 @@ class HttpProbe(Probe):
             raise ProbeError(Reason.ERROR, f"answered with status {response.status}", tuple(samples))
         seconds = sum(stopwatch.laps.values())
         slow = (f"the answer took {seconds:.2f} s",) if seconds > self._system.slow else ()
-        return Reading(tuple(samples), slow, {"request": True})
+        return Reading(tuple(samples), slow, dict.fromkeys(self.collectors, True))
 
     def _build(self, url: HttpUrl, stopwatch: _Stopwatch) -> httpcore.Request:
         default_port = 443 if url.tls else 80

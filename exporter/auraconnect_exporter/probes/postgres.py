@@ -60,6 +60,8 @@ Rows = list[TupleRow]
 class PostgresProbe(Probe):
     """Watches one PostgreSQL server over one connection."""
 
+    collectors = ("activity", "database")
+
     def __init__(self, system: Postgres, timeout: float, monotonic: Callable[[], float]) -> None:
         self._slow = system.slow
         self._connect_arguments = _connect_arguments(system)

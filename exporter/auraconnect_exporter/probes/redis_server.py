@@ -38,6 +38,8 @@ _INFO_METRICS: Final = {
 class RedisProbe(Probe):
     """Watches one Redis server."""
 
+    collectors = ("info",)
+
     def __init__(self, system: Redis, monotonic: Callable[[], float]) -> None:
         self._system = system
         self._monotonic = monotonic
@@ -57,7 +59,7 @@ class RedisProbe(Probe):
         return Reading(
             (PING_DURATION.sample(seconds), *info_samples(info)),
             (*slow, *memory_findings(info)),
-            {"info": True},
+            dict.fromkeys(self.collectors, True),
         )
 
 

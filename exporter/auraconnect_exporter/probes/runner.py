@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from auraconnect_exporter.model import Attempt, Clock, Reading, Reason
+from auraconnect_exporter.model import Attempt, Clock, Reading, Reason, Sample
 from auraconnect_exporter.probes.base import Probe, ProbeError, explain
 
 log = logging.getLogger(__name__)
@@ -59,14 +59,18 @@ class Runner:
             raise
         if not finished:
             await self._end(task)
-            return Reading(), ProbeError(Reason.TIMEOUT, f"no answer within {self._timeout:g} s")
+            return self._nothing(), ProbeError(Reason.TIMEOUT, f"no answer within {self._timeout:g} s")
         error = task.exception()
         if error is None:
             return task.result(), None
         failure = explain(error)
         if failure.reason is Reason.ERROR and failure is not error:
             log.debug("a check failed in an unexpected way", exc_info=error)
-        return Reading(failure.samples), failure
+        return self._nothing(failure.samples), failure
+
+    def _nothing(self, samples: tuple[Sample, ...] = ()) -> Reading:
+        """Return the reading of a failed check: every part of it has failed."""
+        return Reading(samples, collectors=dict.fromkeys(self._probe.collectors, False))
 
     async def _end(self, task: asyncio.Task[Reading]) -> None:
         """Bring a check to its end: wake it, else cancel it, else leave it and its probe behind."""
