@@ -126,8 +126,8 @@ def _attempts(targets: tuple[TargetView, ...]) -> Iterator[Family]:
         if state.last is not None:
             duration.add_metric(labels, state.last.duration)
             run.add_metric(labels, state.last.started)
-            for name, success in state.last.reading.collectors.items():
-                collector.add_metric((*labels, name), float(success))
+            for name, read in state.last.reading.collectors.items():
+                collector.add_metric((*labels, name), float(read))
         if state.last_success is not None:
             success.add_metric(labels, state.last_success.started)
         for result, count in sorted(state.results.items()):
