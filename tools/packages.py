@@ -173,6 +173,36 @@ def fetch(suite: str, packages: Sequence[str], cache: Path) -> Path:
     return tree
 
 
+def install(packages: Sequence[str]) -> None:
+    """As root, install packages of this distribution; their services don't start. Raises ServerUnavailable."""
+    print(f"Installing {', '.join(packages)} …", file=sys.stderr, flush=True)
+    apt = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=120"]
+    with services_held(Path("/usr/sbin/policy-rc.d")):
+        _run([*apt, "update"], "update the lists of packages")
+        _run([*apt, "install", "--no-install-recommends", *packages], f"install {', '.join(packages)}")
+
+
+@contextmanager
+def services_held(policy: Path) -> Iterator[None]:
+    """Forbid packages to start services while the block lasts; then `policy` is as it was before.
+
+    `policy` is the machine's policy-rc.d, which package scripts ask (invoke-rc.d(8)); 101 means forbidden.
+    """
+    ours = "#!/bin/sh\n# For the time of an installation by ./test.\nexit 101\n"
+    aside = policy.with_name(f"{policy.name}.aside")
+    left_over = policy.exists() and policy.read_text() == ours  # of an installation that was killed
+    if policy.exists() and not left_over:
+        policy.rename(aside)
+    policy.write_text(ours)
+    policy.chmod(0o755)
+    try:
+        yield
+    finally:
+        policy.unlink()
+        if aside.exists():
+            aside.rename(policy)
+
+
 def _unpack(suite: str, packages: Sequence[str], folder: Path, tree: Path) -> None:
     apt = _Apt(suite, folder / "apt")
     with tempfile.TemporaryDirectory(dir=folder, prefix="unfinished-") as name:
@@ -247,7 +277,12 @@ def _is_needed(name: str, asked: Sequence[str]) -> bool:
 
 def _run(command: Sequence[str], what: str, cwd: Path | None = None) -> str:
     result = subprocess.run(
-        command, cwd=cwd, check=False, text=True, capture_output=True, env={**os.environ, "LC_ALL": "C.UTF-8"}
+        command,
+        cwd=cwd,
+        check=False,
+        text=True,
+        capture_output=True,
+        env={**os.environ, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"},
     )
     if result.returncode:
         complaints = re.findall(r"^(?:E:|Err:|dpkg.*error:) *(.*)", result.stderr + result.stdout, re.MULTILINE)

@@ -41,7 +41,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from tools.packages import ServerUnavailable, cache_folder, fetch, os_release
+from tools.packages import ServerUnavailable, cache_folder, fetch, install, os_release
 
 __all__ = [
     "Alertmanager",
@@ -506,15 +506,33 @@ def _signal(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
 
 
+def prepare() -> None:
+    """Get every server that the tests start. As root, install the distribution's. Raises ServerUnavailable."""
+    if os.geteuid() == 0:
+        missing = sorted({wanted.package for wanted in _PROGRAMS.values() if not _on_path(wanted)})
+        if missing:
+            install(missing)
+    for name in _PROGRAMS:
+        program(name)
+    for release in ("oldest", "newest"):
+        for name in ("prometheus", "alertmanager"):
+            program(name, release)
+
+
 def main(arguments: Sequence[str]) -> int:
-    """`fetch NAME [--release …]` prints a program's path."""
+    """`fetch NAME` gets one program and prints its path; `prepare` gets all that the tests need."""
     parser = argparse.ArgumentParser(prog="python3 -m tools.servers", description=main.__doc__)
-    parser.add_argument("action", choices=["fetch"])
-    parser.add_argument("name", choices=sorted(_PROGRAMS))
-    parser.add_argument("--release", default="distribution")
+    actions = parser.add_subparsers(dest="action", required=True)
+    one = actions.add_parser("fetch")
+    one.add_argument("name", choices=sorted(_PROGRAMS))
+    one.add_argument("--release", default="distribution")
+    actions.add_parser("prepare")
     options = parser.parse_args(arguments)
     try:
-        print(program(options.name, options.release))
+        if options.action == "prepare":
+            prepare()
+        else:
+            print(program(options.name, options.release))
     except ServerUnavailable as error:
         print(error, file=sys.stderr)
         return 1
