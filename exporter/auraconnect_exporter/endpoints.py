@@ -48,7 +48,7 @@ def postgres(url: str) -> PostgresServer:
     if not user:
         raise EndpointProblem("has no user")
     password = options.pop("password", "") or unquote(parts.password or "")
-    port = _number(options.pop("port", ""), "port", 65535) or _port(parts) or 5432
+    port = _number(options.pop("port", ""), "port", 65535) or _port(parts, 5432)
     return PostgresServer(
         host=host,
         port=port,
@@ -76,7 +76,7 @@ def redis(url: str, ca_file: str | None = None) -> RedisServer:
         raise EndpointProblem("is not rediss://, so a ca_file means nothing")
     return RedisServer(
         host=unquote(parts.hostname or ""),
-        port=_port(parts) or 6379,
+        port=_port(parts, 6379),
         database=_number(database, "database number", 65535) or 0,
         user=unquote(parts.username) if parts.username else None,
         password=Secret(unquote(parts.password)) if parts.password else None,
@@ -100,7 +100,7 @@ def http(url: str, ca_file: str | None = None) -> HttpUrl:
     return HttpUrl(
         tls=tls,
         host=parts.hostname,
-        port=_port(parts) or (443 if tls else 80),
+        port=_port(parts, 443 if tls else 80),
         path=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
         ca_file=ca_file,
     )
@@ -116,20 +116,22 @@ def _split(url: str, schemes: Iterable[str], example: str) -> SplitResult:
         raise EndpointProblem(f"is not a URL such as {example}")
     try:
         parts = urlsplit(f"{scheme}://{rest}")
-        _port(parts)
+        (parts.hostname or "").encode("idna")
     except ValueError:
-        parts = None
-    if parts is None or parts.fragment or "[" in unquote(parts.path):
-        raise EndpointProblem(
-            "can't be taken apart; a password with any of / ? # [ ] @ : must stand percent-encoded, or in a file",
-        )
+        raise EndpointProblem("has a host that can't be read") from None
+    if parts.fragment or (scheme not in {"http", "https"} and "@" in parts.path + parts.query):
+        raise EndpointProblem("has a # or @ too many: in a password they must stand percent-encoded, or use a file")
     return parts
 
 
-def _port(parts: SplitResult) -> int | None:
-    if parts.port == 0:
-        raise ValueError("0 is no port")
-    return parts.port
+def _port(parts: SplitResult, default: int) -> int:
+    try:
+        port = default if parts.port is None else parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise EndpointProblem("has a port that is not a number from 1 to 65535")
+    return port
 
 
 def _query(parts: SplitResult, known: frozenset[str]) -> Iterable[tuple[str, str]]:

@@ -17,6 +17,8 @@ import yaml
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 20
 
+_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null"))
+
 
 class YAMLProblem(Exception):
     """The text can't be used: ``line`` (from 1; 0 when no line is to blame) and one sentence."""
@@ -95,6 +97,8 @@ def _one_sentence(text: str) -> Iterator[None]:
 def _value(loader: _Loader, node: yaml.Node, path: str, lines: dict[str, int]) -> Any:
     line = node.start_mark.line + 1
     lines.setdefault(path, line)
+    if node.tag not in _TAGS:
+        raise YAMLProblem(line, f"has a value of the kind {node.tag.rpartition(':')[2]}, which is not supported")
     if isinstance(node, yaml.MappingNode):
         return _mapping(loader, node, path, lines)
     if isinstance(node, yaml.SequenceNode):
@@ -105,7 +109,14 @@ def _value(loader: _Loader, node: yaml.Node, path: str, lines: dict[str, int]) -
         raise YAMLProblem(line, "is not a value that can be read") from None
     if isinstance(value, float) and not math.isfinite(value):
         raise YAMLProblem(line, "is not a finite number")
+    if isinstance(value, str) and not _is_clean(value):
+        raise YAMLProblem(line, "has a character that is not allowed")
     return value
+
+
+def _is_clean(text: str) -> bool:
+    """Whether the text can be encoded and holds no NUL: an escape can smuggle in what YAML itself refuses."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode, path: str, lines: dict[str, int]) -> dict[str, Any]:
@@ -113,7 +124,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode, path: str, lines: dict[str
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
         key = key_node.value
-        if key_node.tag != "tag:yaml.org,2002:str":
+        if key_node.tag != "tag:yaml.org,2002:str" or not key.isprintable():
             raise YAMLProblem(line, "has a key that is not plain text")
         if key in result:
             raise YAMLProblem(line, f"has the key {key!r} twice")

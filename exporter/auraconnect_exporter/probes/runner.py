@@ -19,11 +19,11 @@ MAX_MESSAGE: Final = 200
 
 
 class Runner:
-    """Makes attempts with one probe, and makes a new probe when one can't be brought to an end."""
+    """Makes attempts with one probe, and a new probe when there is none or one can't be brought to an end."""
 
     def __init__(self, make_probe: Callable[[], Probe], timeout: float, clock: Clock) -> None:
         self._make_probe = make_probe
-        self._probe = make_probe()
+        self._probe: Probe | None = None
         self._timeout = timeout
         self._clock = clock
         self._stuck: set[asyncio.Task[Reading]] = set()
@@ -44,6 +44,8 @@ class Runner:
 
     async def close(self) -> None:
         """Let go of the target; takes at most ``GRACE_SECONDS``."""
+        if self._probe is None:
+            return
         try:
             async with asyncio.timeout(GRACE_SECONDS):
                 await self._probe.close()
@@ -51,30 +53,30 @@ class Runner:
             log.debug("closing a probe failed", exc_info=True)
 
     async def _check(self) -> tuple[Reading, ProbeError | None]:
-        task = asyncio.create_task(self._probe.check())
+        try:
+            probe = self._probe = self._probe or self._make_probe()
+        except Exception as error:  # noqa: BLE001  # a file that went away since the configuration was read, say
+            return Reading(), explain(error)
+        task = asyncio.create_task(probe.check())
         try:
             finished, _ = await asyncio.wait({task}, timeout=self._timeout)
         except asyncio.CancelledError:
-            await self._end(task)
+            await self._end(probe, task)
             raise
         if not finished:
-            await self._end(task)
-            return self._nothing(), ProbeError(Reason.TIMEOUT, f"no answer within {self._timeout:g} s")
-        error = task.exception()
-        if error is None:
+            await self._end(probe, task)
+            return _nothing(probe), ProbeError(Reason.TIMEOUT, f"no answer within {self._timeout:g} s")
+        cause = task.exception()
+        if cause is None:
             return task.result(), None
-        failure = explain(error)
-        if failure.reason is Reason.ERROR and failure is not error:
-            log.debug("a check failed in an unexpected way", exc_info=error)
-        return self._nothing(failure.samples), failure
+        failure = explain(cause)
+        if failure.reason is Reason.ERROR and failure is not cause:
+            log.debug("a check failed in an unexpected way", exc_info=cause)
+        return _nothing(probe, failure.samples), failure
 
-    def _nothing(self, samples: tuple[Sample, ...] = ()) -> Reading:
-        """Return the reading of a failed check: every part of it has failed."""
-        return Reading(samples, collectors=dict.fromkeys(self._probe.collectors, False))
-
-    async def _end(self, task: asyncio.Task[Reading]) -> None:
+    async def _end(self, probe: Probe, task: asyncio.Task[Reading]) -> None:
         """Bring a check to its end: wake it, else cancel it, else leave it and its probe behind."""
-        if not self._probe.interrupt():
+        if not probe.interrupt():
             task.cancel()
         await asyncio.wait({task}, timeout=GRACE_SECONDS)
         if not task.done():
@@ -87,7 +89,12 @@ class Runner:
         self._stuck.add(task)
         task.add_done_callback(self._stuck.discard)
         task.add_done_callback(_retrieve)
-        self._probe = self._make_probe()
+        self._probe = None
+
+
+def _nothing(probe: Probe, samples: tuple[Sample, ...] = ()) -> Reading:
+    """Return the reading of a failed check: every part of it has failed."""
+    return Reading(samples, collectors=dict.fromkeys(probe.collectors, False))
 
 
 def _retrieve(task: asyncio.Task[Reading]) -> None:

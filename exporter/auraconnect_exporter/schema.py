@@ -1,0 +1,263 @@
+"""What the configuration file may say: its sections and their settings, and the system that each entry describes.
+
+msgspec checks names and types; what is more than a type is checked where the entry becomes a system.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from auraconnect_exporter import endpoints
+from auraconnect_exporter.model import Secret
+from auraconnect_exporter.targets import Host, Http, Postgres, Redis, RedisServer, System, Workers
+
+MAX_SECRET_BYTES = 64 * 1024
+
+T = TypeVar("T")
+
+
+class Problem(Exception):
+    """Something wrong at a path of the document, such as ``database[0].url``."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(problem)
+        self.path = path
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An entry's path in the document, and the folder that its relative file names start from."""
+
+    path: str
+    folder: Path
+
+    def problem(self, key: str, problem: str) -> Problem:
+        return Problem(f"{self.path}.{key}", problem)
+
+
+class Duration(float):
+    """Seconds, written as ``5s``, ``500ms``, ``2m`` or ``1h``, or as a plain number of seconds."""
+
+    UNITS: Mapping[str, float] = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+    @classmethod
+    def parse(cls, value: object) -> Duration:
+        """Return the duration that a YAML value means. Raises ValueError."""
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return cls(value)
+        match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)", value) if isinstance(value, str) else None
+        if match is None:
+            raise ValueError("expected a duration such as 5s, 500ms or 2m")
+        return cls(float(match[1]) * cls.UNITS[match[2]])
+
+
+class EntrySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What every entry may say."""
+
+    name: str
+    critical: bool | None = None
+    interval: Duration | None = None
+    timeout: Duration | None = None
+
+    def system(self, place: Place) -> System:
+        """Return the system that the entry describes. Raises Problem."""
+        raise NotImplementedError
+
+
+class _UrlSpec(EntrySpec, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An entry with a URL, which may stand in a file of its own."""
+
+    url: str | None = None
+    url_file: str | None = None
+
+    def parsed_url(self, place: Place, parse: Callable[[str], T]) -> T:
+        url = _text_or_file(place, "url", self.url, self.url_file)
+        if url is None:
+            raise Problem(place.path, "needs a url or a url_file")
+        try:
+            return parse(url)
+        except endpoints.EndpointProblem as problem:
+            raise place.problem("url_file" if self.url is None else "url", str(problem)) from None
+
+
+class _PasswordSpec(_UrlSpec, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An entry whose password may stand apart from the URL."""
+
+    password: str | None = None
+    password_file: str | None = None
+
+    def separate_password(self, place: Place) -> Secret | None:
+        password = _text_or_file(place, "password", self.password, self.password_file)
+        return None if password is None else Secret(password)
+
+
+class _DatabaseSpec(_PasswordSpec, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    slow: Duration = Duration(0.5)
+
+    def system(self, place: Place) -> Postgres:
+        server = self.parsed_url(place, endpoints.postgres)
+        password = self.separate_password(place) or server.password
+        return Postgres(replace(server, password=password), _positive(place, "slow", self.slow))
+
+
+class _RedisServerSpec(_PasswordSpec, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    ca_file: str | None = None
+
+    def server(self, place: Place) -> RedisServer:
+        ca_file = _certificates(place, "ca_file", self.ca_file)
+        server = self.parsed_url(place, lambda url: endpoints.redis(url, ca_file))
+        return replace(server, password=self.separate_password(place) or server.password)
+
+
+class _RedisSpec(_RedisServerSpec, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    slow: Duration = Duration(0.5)
+
+    def system(self, place: Place) -> Redis:
+        return Redis(self.server(place), _positive(place, "slow", self.slow))
+
+
+class _ApiSpec(_UrlSpec, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    statuses: tuple[int, ...] = tuple(range(200, 400))
+    slow: Duration = Duration(0.5)
+    ca_file: str | None = None
+
+    def system(self, place: Place) -> Http:
+        ca_file = _certificates(place, "ca_file", self.ca_file)
+        url = self.parsed_url(place, lambda text: endpoints.http(text, ca_file))
+        if not self.statuses or not all(100 <= status <= 599 for status in self.statuses):  # noqa: PLR2004 (RFC 9110)
+            raise place.problem("statuses", "expected one or more HTTP status codes from 100 to 599")
+        return Http(url, frozenset(self.statuses), _positive(place, "slow", self.slow))
+
+
+class _WorkersSpec(_RedisServerSpec, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    kind: Literal["celery", "arq"]
+    queues: tuple[str, ...]
+
+    def system(self, place: Place) -> Workers:
+        if not self.queues:
+            raise place.problem("queues", "names no queue")
+        for index, queue in enumerate(self.queues):
+            if not re.fullmatch(r"[!-~]{1,100}", queue):
+                raise place.problem(f"queues[{index}]", "expected 1 to 100 visible ASCII characters")
+            if queue in self.queues[:index]:
+                raise place.problem(f"queues[{index}]", f"names {queue!r} twice")
+        return Workers(self.kind, self.server(place), self.queues)
+
+
+class _HostSpec(EntrySpec, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    filesystems: tuple[str, ...] = ()
+
+    def system(self, place: Place) -> Host:
+        for index, mount in enumerate(self.filesystems):
+            if not mount.startswith("/") or mount in self.filesystems[:index]:
+                raise place.problem(f"filesystems[{index}]", "expected a mount point such as /var, each once")
+        return Host(self.filesystems)
+
+
+class CheckSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The rhythm of every target that has none of its own."""
+
+    interval: Duration = Duration(5)
+    timeout: Duration | None = None
+
+
+class FileSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    check: CheckSpec = CheckSpec()
+    database: tuple[_DatabaseSpec, ...] = ()
+    redis: tuple[_RedisSpec, ...] = ()
+    api: tuple[_ApiSpec, ...] = ()
+    workers: tuple[_WorkersSpec, ...] = ()
+    host: tuple[_HostSpec, ...] = ()
+
+
+def checked(sections: dict[str, Any]) -> FileSpec:
+    """Check names and types. Raises Problem."""
+
+    def decode(kind: type, value: object) -> object:
+        if kind is Duration:
+            return Duration.parse(value)
+        raise NotImplementedError
+
+    try:
+        return msgspec.convert(sections, FileSpec, dec_hook=decode)
+    except msgspec.ValidationError as error:
+        problem, _, at = str(error).partition(" - at `$")
+        path = at.removesuffix("`").lstrip(".")
+        raise _reworded(path, problem) from None
+
+
+_WORDS = {
+    "array": "a list",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "null": "nothing",
+    "object": "a mapping",
+    "str": "text",
+}
+
+
+def _reworded(path: str, problem: str) -> Problem:
+    """Say what msgspec found in the words of YAML."""
+    if match := re.fullmatch(r"Object contains unknown field `(.*)`", problem):
+        return Problem(f"{path}.{match[1]}".lstrip("."), "is not a setting that exists here")
+    if match := re.fullmatch(r"Object missing required field `(.*)`", problem):
+        return Problem(path, f"needs {match[1]}")
+    if match := re.fullmatch(r"Expected `(\w+)(?: \| null)?`, got `(\w+)`", problem):
+        wanted, got = (_WORDS.get(word, word) for word in match.groups())
+        return Problem(path, f"expected {wanted}, got {got}")
+    if match := re.fullmatch(r"Invalid enum value (.*)", problem):
+        return Problem(path, f"can't be {match[1]}")
+    return Problem(path, problem[:1].lower() + problem[1:])
+
+
+def _positive(place: Place, key: str, value: float) -> float:
+    if value <= 0:
+        raise place.problem(key, "expected more than 0s")
+    return float(value)
+
+
+def _text_or_file(place: Place, key: str, text: str | None, file: str | None) -> str | None:
+    """Return what ``key`` says, or what the file that ``key_file`` names says, without its last line's end."""
+    if text is not None and file is not None:
+        raise place.problem(key, f"stands beside {key}_file, use one of them")
+    if file is not None:
+        text = _secret_file(place, f"{key}_file", file)
+    if text is not None and (not text or "\0" in text):
+        raise place.problem(key if file is None else f"{key}_file", "is empty" if not text else "has a NUL in it")
+    return text
+
+
+def _secret_file(place: Place, key: str, name: str) -> str:
+    path = place.folder / name
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_SECRET_BYTES + 1)
+        text = raw.decode("utf-8")
+    except OSError as error:
+        raise place.problem(key, f"{path} can't be read: {error.strerror}") from None
+    except ValueError:
+        raise place.problem(key, f"{path} is not UTF-8 text") from None
+    if len(raw) > MAX_SECRET_BYTES:
+        raise place.problem(key, f"{path} is larger than {MAX_SECRET_BYTES} bytes")
+    return text.rstrip("\r\n")
+
+
+def _certificates(place: Place, key: str, name: str | None) -> str | None:
+    if name is None:
+        return None
+    path = place.folder / name
+    try:
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError:
+        raise place.problem(key, f"{path} holds no certificates in PEM form") from None
+    except OSError as error:
+        raise place.problem(key, f"{path} can't be read: {error.strerror}") from None
+    return str(path)
