@@ -2,7 +2,7 @@
 
 The environment is `.venv` in the project. It gets exactly the packages of a lock file, checked by their
 hashes, and a path file that leads to the exporter's sources. Where the distribution keeps pip in a package
-of its own that is not installed (Debian's python3-venv), pip runs out of that package, unpacked.
+of its own that is not installed (Debian's python3-venv), pip comes out of that package, unpacked.
 
 Standard library only. A marker in the environment holds the lock's digest, so the next call does nothing.
 """
@@ -10,15 +10,18 @@ Standard library only. A marker in the environment holds the lock's digest, so t
 import fcntl
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import venv
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from tools.packages import ServerUnavailable, cache_folder, fetch, os_release
 
 ROOT = Path(__file__).resolve().parent.parent
+_AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 class BootstrapFailed(Exception):
@@ -64,31 +67,49 @@ def _make(environment: Path) -> None:
 
 
 def _install(python: Path, lock: Path) -> None:
+    if not _can_import(python, "pip"):
+        _give_pip(python)
     options = ["--require-hashes", "--disable-pip-version-check", "--no-input", "--quiet"]
     done = subprocess.run(
-        [*_pip(python), "install", *options, "--requirement", lock], check=False, text=True, capture_output=True
+        [python, "-m", "pip", "install", *options, "--requirement", lock], check=False, text=True, capture_output=True
     )
     if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
+        broken = re.search(r"connection broken by '(.*)'", done.stderr)
+        said = broken[1] if broken else (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
         raise BootstrapFailed(
             f"pip could not install the packages of {lock.name} and says “{said}”; check the network, or set a "
-            "proxy or mirror in pip's own configuration, and try again."
+            "proxy, mirror or certificate in pip's own configuration, and try again."
         )
 
 
-def _pip(python: Path) -> list[str | Path]:
-    """Return the command that runs pip for an environment: its own, or the one that Python or a package has."""
-    for module in ("pip", "ensurepip"):
-        found = subprocess.run([python, "-c", f"import {module}"], check=False, capture_output=True)
-        if found.returncode == 0:
-            if module == "ensurepip":
-                subprocess.run([python, "-m", "ensurepip"], check=True, capture_output=True)
-            return [python, "-m", "pip"]
+def _give_pip(python: Path) -> None:
+    if _can_import(python, "ensurepip"):
+        subprocess.run([python, "-m", "ensurepip"], check=True, capture_output=True)
+        return
+    wheel = next(_unpacked("python3-pip-whl").glob("usr/share/python-wheels/pip-*.whl"))
+    site_packages = _site_packages(python)
+    with zipfile.ZipFile(wheel) as content:
+        content.extractall(site_packages)
+    if not _AUTHORITIES.exists():
+        # The distribution's pip trusts whom the system trusts; the smallest systems have no such file.
+        bundle = site_packages / "certificate-authorities.pem"
+        certificates = sorted(_unpacked("ca-certificates").glob("usr/share/ca-certificates/mozilla/*.crt"))
+        bundle.write_text("".join(path.read_text(encoding="utf-8") for path in certificates), encoding="utf-8")
+        where = site_packages / "pip/_vendor/certifi/core.py"
+        where.write_text(where.read_text().replace(str(_AUTHORITIES), str(bundle)))
+
+
+def _can_import(python: Path, module: str) -> bool:
+    return subprocess.run([python, "-c", f"import {module}"], check=False, capture_output=True).returncode == 0
+
+
+def _unpacked(package: str) -> Path:
     try:
-        wheels = fetch(os_release()[1], ["python3-pip-whl"], cache_folder()) / "usr/share/python-wheels"
+        return fetch(os_release()[1], [package], cache_folder())
     except ServerUnavailable as error:
-        raise BootstrapFailed(f"This Python has no pip. {error} Or install the package python3-venv.") from error
-    return [python, next(wheels.glob("pip-*.whl")) / "pip"]
+        raise BootstrapFailed(
+            f"This Python has no pip and the package {package} can't be had; install python3-venv. {error}"
+        ) from error
 
 
 def _site_packages(python: Path) -> Path:
