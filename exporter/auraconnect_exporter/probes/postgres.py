@@ -73,10 +73,12 @@ class PostgresProbe(Probe):
         self._monotonic = monotonic
         self._connection: psycopg.AsyncConnection[TupleRow] | None = None
         self._checks = 0
+        self._interrupted = False
         self._connect_seconds = 0.0
 
     async def check(self) -> Reading:
         """Query once, and read what the statistics views say."""
+        self._interrupted = False
         try:
             return await self._read()
         except BaseException as error:
@@ -99,6 +101,7 @@ class PostgresProbe(Probe):
                 duplicate.shutdown(socket.SHUT_RDWR)
         except (OSError, psycopg.OperationalError):  # closed already: the query is about to fail by itself
             return False
+        self._interrupted = True
         return True
 
     async def close(self) -> None:
@@ -137,7 +140,7 @@ class PostgresProbe(Probe):
             try:
                 return await self._timed_query()
             except psycopg.OperationalError:
-                if not self._connection.closed:
+                if self._interrupted or not self._connection.closed:
                     raise
         await self.close()
         begun = self._monotonic()

@@ -1,0 +1,166 @@
+"""What the tests of the probes share: real clocks, what an attempt measured, what the process holds open."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+from ssl import SSLContext
+
+from auraconnect_exporter import endpoints
+from auraconnect_exporter.model import Attempt, Clock, Component, TargetId
+from auraconnect_exporter.probes import make_probe
+from auraconnect_exporter.probes.base import Probe
+from auraconnect_exporter.probes.runner import Runner
+from auraconnect_exporter.targets import Postgres, System, Target, Workers
+from auraconnect_exporter.targets import Redis as RedisSystem
+from tools.packages import cache_folder, fetch, os_release
+from tools.servers import PostgreSQL, Redis
+
+CLOCK: Final[Clock] = time
+
+PASSWORD: Final = "Hunter2-never-shown"
+"""The password of every server here; no attempt, log record or ``repr`` may hold it."""
+
+OVERRUN: Final = 0.5
+"""What an attempt may take beyond its deadline, in seconds."""
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Watched:
+    """A system under watch, as the monitor does it, with all attempts so far."""
+
+    def __init__(self, make: Callable[[], Probe], timeout: float) -> None:
+        self.runner = Runner(make, timeout, CLOCK)
+        self.timeout = timeout
+        self.attempts: list[Attempt] = []
+
+    async def attempt(self) -> Attempt:
+        """Make one attempt, which must end in time whatever happens."""
+        made = await self.runner.attempt()
+        self.attempts.append(made)
+        assert made.duration < self.timeout + OVERRUN, made
+        return made
+
+
+def watch_system(system: System, timeout: float = 2.0, clock: Clock = CLOCK) -> Watched:
+    """Return a system under watch; ``clock`` is the one that its probe sees."""
+    target = Target(TargetId(Component.API, "test"), critical=True, interval=5.0, timeout=timeout, system=system)
+    return Watched(lambda: make_probe(target, clock), timeout)
+
+
+def database(server: PostgreSQL) -> Postgres:
+    """Return a PostgreSQL as the configuration would name it; nothing it does is slow."""
+    return Postgres(endpoints.postgres(server.dsn), slow=60.0)
+
+
+def cache(server: Redis) -> RedisSystem:
+    """Return a Redis as the configuration would name it; nothing it does is slow."""
+    return RedisSystem(endpoints.redis(server.url), slow=60.0)
+
+
+def celery(server: Redis, *queues: str) -> Workers:
+    """Return the Celery workers on a Redis as the configuration would name them."""
+    return Workers("celery", endpoints.redis(server.url), queues or ("exports",))
+
+
+def values(attempt: Attempt, metric: str) -> dict[tuple[str, ...], float]:
+    """Return the values of one metric in an attempt by its labels."""
+    samples = [sample for sample in attempt.reading.samples if sample.metric.name == metric]
+    found = {sample.label_values: sample.value for sample in samples}
+    assert len(found) == len(samples), f"{metric} has a series twice"
+    return found
+
+
+def value(attempt: Attempt, metric: str, *labels: str) -> float:
+    """Return one value of an attempt."""
+    return values(attempt, metric)[labels]
+
+
+def descriptors() -> dict[int, str]:
+    """Return this process's open sockets: what each descriptor is."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:  # the one that lists the folder
+            continue
+        if target.startswith("socket:"):
+            found[int(name)] = target
+    return found
+
+
+def watched_descriptors() -> set[int]:
+    """Return the descriptors that the running loop waits for."""
+    # asyncio has no public view of them.
+    selector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]  # noqa: SLF001
+    return set(selector.get_map())
+
+
+@asynccontextmanager
+async def serving(handler: Handler, host: str = "127.0.0.1", tls: SSLContext | None = None) -> AsyncIterator[int]:
+    """Serve on a free port, which is yielded, until the block ends; then every connection is closed."""
+    connections: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        connections.add(task)
+        try:
+            await handler(reader, writer)
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            connections.discard(task)
+            writer.transport.abort()
+
+    server = await asyncio.start_server(serve, host, 0, ssl=tls)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in connections:
+            task.cancel()
+        await asyncio.gather(*connections)
+
+
+async def say_nothing(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+    """Accept, and never answer."""
+    while await reader.read(4096):
+        pass
+
+
+async def say_garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer with what belongs to no protocol."""
+    await reader.read(4096)
+    writer.write(b"\x16\x00garbage, not an answer\r\n\r\n" * 8)
+    await writer.drain()
+    await reader.read(4096)
+
+
+async def close_at_once(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+    """Accept, and close."""
+
+
+def self_signed(folder: Path, *names: str, days: int = 2) -> tuple[Path, Path]:
+    """Make a certificate that signs itself, for host names; returns the certificate's file and the key's."""
+    certificate, key = folder / f"{names[0]}.pem", folder / f"{names[0]}.key"
+    openssl = shutil.which("openssl") or fetch(os_release()[1], ["openssl"], cache_folder()) / "usr/bin/openssl"
+    alternatives = ",".join(f"DNS:{name}" for name in names)
+    subprocess.run(
+        [
+            *(openssl, "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
+            *("-subj", f"/CN={names[0]}", "-addext", f"subjectAltName={alternatives}", "-days", str(days)),
+            *("-out", certificate, "-keyout", key),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return certificate, key
