@@ -111,7 +111,9 @@ class TestRollUp:
             ([view(Health.UNKNOWN), view(Health.UNKNOWN)], Health.UNKNOWN),
         ],
     )
-    def test_only_a_critical_target_makes_the_system_unhealthy(self, targets: list[TargetView], expected: Health) -> None:
+    def test_only_a_critical_target_makes_the_system_unhealthy(
+        self, targets: list[TargetView], expected: Health
+    ) -> None:
         """A critical target that is down is an outage, anything else that is not well a degradation."""
         assert health.system(targets) is expected
 

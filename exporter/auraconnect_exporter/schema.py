@@ -39,6 +39,7 @@ class Place:
     folder: Path
 
     def problem(self, key: str, problem: str) -> Problem:
+        """Return the problem with one of the entry's settings."""
         return Problem(f"{self.path}.{key}", problem)
 
 
@@ -169,6 +170,8 @@ class CheckSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class FileSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The file: a section a component."""
+
     check: CheckSpec = CheckSpec()
     database: tuple[_DatabaseSpec, ...] = ()
     redis: tuple[_RedisSpec, ...] = ()
