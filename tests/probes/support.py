@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final
 from ssl import SSLContext
+from typing import Final
+
+from redis.asyncio import Redis as Client
 
 from auraconnect_exporter import endpoints
 from auraconnect_exporter.model import Attempt, Clock, Component, TargetId
@@ -71,6 +72,16 @@ def celery(server: Redis, *queues: str) -> Workers:
     return Workers("celery", endpoints.redis(server.url), queues or ("exports",))
 
 
+@asynccontextmanager
+async def connected(server: Redis) -> AsyncIterator[Client]:
+    """Open a client of the test's own to a Redis."""
+    client = Client.from_url(server.url)
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
 def values(attempt: Attempt, metric: str) -> dict[tuple[str, ...], float]:
     """Return the values of one metric in an attempt by its labels."""
     samples = [sample for sample in attempt.reading.samples if sample.metric.name == metric]
@@ -87,20 +98,16 @@ def value(attempt: Attempt, metric: str, *labels: str) -> float:
 def descriptors() -> dict[int, str]:
     """Return this process's open sockets: what each descriptor is."""
     found = {}
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            target = os.readlink(f"/proc/self/fd/{name}")
-        except FileNotFoundError:  # the one that lists the folder
-            continue
-        if target.startswith("socket:"):
-            found[int(name)] = target
-    return found
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the one that lists the folder
+            found[int(descriptor.name)] = str(descriptor.readlink())
+    return {number: what for number, what in found.items() if what.startswith("socket:")}
 
 
 def watched_descriptors() -> set[int]:
     """Return the descriptors that the running loop waits for."""
     # asyncio has no public view of them.
-    selector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]  # noqa: SLF001
+    selector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]
     return set(selector.get_map())
 
 

@@ -49,18 +49,19 @@ class ExporterLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         super().__init__()
-        self._lookups = 0
+        self._lookups = threading.BoundedSemaphore(MAX_LOOKUPS)
 
     async def getaddrinfo(self, *args: Any, **kwargs: Any) -> Any:
         """Look a name up as ``socket.getaddrinfo`` does. Raises gaierror."""
-        if self._lookups >= MAX_LOOKUPS:
+        if not self._lookups.acquire(blocking=False):
             raise socket.gaierror(socket.EAI_AGAIN, "too many name look-ups are waiting for an answer")
-        self._lookups += 1
 
         def look_up() -> Any:
             try:
                 return socket.getaddrinfo(*args, **kwargs)
+            except UnicodeError:  # the host can't be a name at all: it has an empty or too long part
+                raise socket.gaierror(socket.EAI_NONAME, "not a host name") from None
             finally:
-                self._lookups -= 1  # here, not in the coroutine: a cancelled look-up still has its thread
+                self._lookups.release()  # here, not in the coroutine: a cancelled look-up still has its thread
 
         return await in_daemon_thread(look_up)

@@ -60,10 +60,11 @@ class HttpProbe(Probe):
 
     async def _request(self, stopwatch: _Stopwatch) -> Reading:
         url = self._system.url
+        network = _Network(stopwatch)
         connection = httpcore.AsyncHTTPConnection(
             origin=httpcore.Origin(b"https" if url.tls else b"http", url.host.encode("idna"), url.port),
             ssl_context=self._tls,
-            network_backend=_TimedResolver(stopwatch),
+            network_backend=network,
         )
         try:
             response = await connection.handle_async_request(self._build(url, stopwatch))
@@ -71,6 +72,7 @@ class HttpProbe(Probe):
             await _read_some(response)
         finally:
             await connection.aclose()
+            await network.close()
         stopwatch.lap("transfer")
         samples += [PHASE.sample(seconds, phase) for phase, seconds in stopwatch.laps.items()]
         if response.status not in self._system.statuses:
@@ -118,12 +120,13 @@ class _Stopwatch:
             self.lap(_PHASE_ENDS[event])
 
 
-class _TimedResolver(httpcore.AsyncNetworkBackend):
+class _Network(httpcore.AsyncNetworkBackend):
     """Resolves a name, notes how long that took, and connects to its addresses in turn."""
 
     def __init__(self, stopwatch: _Stopwatch) -> None:
         self._stopwatch = stopwatch
         self._backend = httpcore.AnyIOBackend()
+        self._stream: httpcore.AsyncNetworkStream | None = None
 
     async def connect_tcp(
         self,
@@ -139,10 +142,19 @@ class _TimedResolver(httpcore.AsyncNetworkBackend):
         *others, last = dict.fromkeys(str(address[0]) for *_, address in found)
         for address in others:
             try:
-                return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
+                return await self._connect(address, port, timeout, local_address, socket_options)
             except httpcore.ConnectError:
                 continue
-        return await self._backend.connect_tcp(last, port, timeout, local_address, socket_options)
+        return await self._connect(last, port, timeout, local_address, socket_options)
+
+    async def _connect(self, *arguments: Any) -> httpcore.AsyncNetworkStream:
+        self._stream = await self._backend.connect_tcp(*arguments)
+        return self._stream
+
+    async def close(self) -> None:
+        """Close the connection; httpcore forgets it when it is cancelled in the TLS handshake."""
+        if self._stream is not None:
+            await self._stream.aclose()
 
 
 async def _read_some(response: httpcore.Response) -> None:

@@ -66,6 +66,8 @@ class Runner:
         if not finished:
             await self._end(probe, task)
             return _nothing(probe), ProbeError(Reason.TIMEOUT, f"no answer within {self._timeout:g} s")
+        if task.cancelled():  # by the driver itself: not our own end
+            return _nothing(probe), ProbeError(Reason.ERROR, "the check cancelled itself")
         cause = task.exception()
         if cause is None:
             return task.result(), None
