@@ -514,9 +514,10 @@ def prepare() -> None:
             install(missing)
     for name in _PROGRAMS:
         program(name)
-    for release in ("oldest", "newest"):
-        for name in ("prometheus", "alertmanager"):
-            program(name, release)
+    for name in ("prometheus", "alertmanager"):
+        program(name, "oldest")
+    for name in ("prometheus", "alertmanager", "postgres"):
+        program(name, "newest")
 
 
 def main(arguments: Sequence[str]) -> int:
