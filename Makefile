@@ -1,0 +1,32 @@
+# The two commands are ./run and ./test; these are the rest, and short names.
+python := .venv/bin/python
+
+.PHONY: help run test lint lock bench-page clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+run: ## start the exporter, Prometheus and Alertmanager here
+	./run
+
+test: ## check and test everything
+	./test
+
+lint: ## ruff and mypy alone
+	$(python) -m ruff check
+	$(python) -m ruff format --check
+	$(python) -m mypy
+
+# --universal: one file for every supported Python; no addresses, so that any mirror serves it.
+lock_command := uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
+
+lock: ## pin the newest versions of all dependencies (needs uv)
+	$(lock_command) --upgrade --output-file requirements.lock pyproject.toml
+	$(lock_command) --upgrade --extra test --output-file requirements-test.lock pyproject.toml
+
+bench-page: ## time from fault to page, beside the usual way (about half an hour)
+	PYTHONPATH=. $(python) -m benchmarks.page
+
+clean: ## remove what the commands made here
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
