@@ -15,7 +15,7 @@ from typing import Final
 from redis.asyncio import Redis as Client
 
 from auraconnect_exporter import endpoints
-from auraconnect_exporter.model import Attempt, Clock, Component, TargetId
+from auraconnect_exporter.model import Attempt, Clock, Component, Reason, TargetId
 from auraconnect_exporter.probes import make_probe
 from auraconnect_exporter.probes.base import Probe
 from auraconnect_exporter.probes.runner import Runner
@@ -49,6 +49,15 @@ class Watched:
         self.attempts.append(made)
         assert made.duration < self.timeout + OVERRUN, made
         return made
+
+    async def until(self, reason: Reason | None) -> Attempt:
+        """Attempt until one succeeds, or fails for this reason: a server takes a moment to notice what happens."""
+        for _ in range(50):
+            made = await self.attempt()
+            if made.reason is reason:
+                return made
+            await asyncio.sleep(0.02)
+        raise AssertionError(made)
 
 
 def watch_system(system: System, timeout: float = 2.0, clock: Clock = CLOCK) -> Watched:

@@ -67,15 +67,6 @@ class Leaks:
         }
 
 
-async def until_good(watched: Watched) -> Attempt:
-    """Return the first good attempt: a server that was just thawed sees off a backlog of dead connections first."""
-    for _ in range(20):
-        attempt = await watched.attempt()
-        if attempt.ok:
-            return attempt
-    raise AssertionError(watched.attempts[-1])
-
-
 @pytest.mark.parametrize("fresh", [1, 2], ids=["querying", "connecting"])
 async def test_a_frozen_postgres_holds_no_attempt_and_leaves_nothing_behind(
     postgres: PostgreSQL, watch: Watch, fresh: int
@@ -89,7 +80,7 @@ async def test_a_frozen_postgres_holds_no_attempt_and_leaves_nothing_behind(
         attempts = [await watched.attempt() for _ in range(fresh)]
         postgres.thaw()
         assert [attempt.reason for attempt in attempts] == [Reason.TIMEOUT] * fresh
-        await until_good(watched)
+        await watched.until(None)
     assert await leaks.found() == {}
 
 
@@ -131,7 +122,7 @@ async def test_a_frozen_system_takes_no_descriptor_from_another(
         frozen = watch(database(postgres), timeout=DEADLINE)
         healthy, cached = watch(database(other)), watch(cache(redis))
         for _ in range(CYCLES):
-            await until_good(frozen)
+            await frozen.until(None)
             postgres.freeze()
             hanging = asyncio.create_task(frozen.attempt())
             again = asyncio.create_task(wait_then(hanging, frozen.attempt))
@@ -142,7 +133,7 @@ async def test_a_frozen_system_takes_no_descriptor_from_another(
                 assert value(attempts[1], "redis_connected_clients") == 1
             assert {(await hanging).reason, (await again).reason} == {Reason.TIMEOUT}
             postgres.thaw()
-        assert value(await until_good(frozen), "postgres_max_connections") == 10
+        assert value(await frozen.until(None), "postgres_max_connections") == 10
 
 
 async def wait_then(first: asyncio.Task[Attempt], then: Callable[[], Coroutine[None, None, Attempt]]) -> Attempt:

@@ -46,8 +46,11 @@ SELECT coalesce(state, 'not visible'), count(*),
                 FILTER (WHERE pid <> pg_backend_pid()), 0)::float8,
        count(*) FILTER (WHERE wait_event_type = 'Lock'),
        current_setting('max_connections')::int
-FROM pg_stat_activity WHERE backend_type = 'client backend' GROUP BY 1
+FROM pg_stat_activity
+WHERE backend_type = 'client backend' OR (backend_type IS NULL AND datid IS NOT NULL AND usesysid IS NOT NULL)
+GROUP BY 1
 """
+"""Of another role's session even the type is hidden; what tells it from a background process is database and role."""
 
 DATABASE_SQL: Final = """
 SELECT xact_commit, xact_rollback, deadlocks, blks_hit, blks_read
@@ -221,29 +224,36 @@ def database_samples(rows: Rows) -> list[Sample]:
     ]
 
 
-# Failures to connect carry no SQLSTATE, only libpq's text. Whoever answered at all is looked for first: a name with
-# two addresses reports both, and the other one is often merely refused.
+# Failures to connect carry no SQLSTATE, only text. The first row that fits counts. Whoever answered at all is looked
+# for before who did not: a name with two addresses reports both, and the other one is often merely refused.
 _CONNECT_FAILURES: Final = (
-    (Reason.AUTH, ("authentication failed", "no password supplied", "no pg_hba.conf entry", "does not exist")),
+    (Reason.PROTOCOL, ("received invalid response", "expected authentication")),
+    (Reason.TLS, ("root certificate file",)),
+    (Reason.AUTH, ("authentication failed", "no password supplied", "pg_hba.conf", "does not exist")),
+    (Reason.AUTH, ("not permitted to log in", "permission denied", "no such user", "no such database")),
     (Reason.REFUSED, ("too many clients", "remaining connection slots", "too many connections")),
-    (Reason.REFUSED, ("is starting up", "is shutting down", "is in recovery", "not currently accepting")),
+    (Reason.REFUSED, ("is starting up", "is shutting down", "recovery mode", "accepting connections")),
+    (Reason.REFUSED, ("max_client_conn", "server_login_retry", "cannot connect to server")),  # PgBouncer
     (Reason.TLS, ("SSL", "certificate", "TLS")),
     (Reason.DNS, ("failed to resolve", "could not translate host name")),
     (Reason.TIMEOUT, ("timeout expired", "timed out")),
-    (Reason.PROTOCOL, ("received invalid response", "closed the connection unexpectedly", "expected authentication")),
+    (Reason.PROTOCOL, ("closed the connection unexpectedly", "Connection reset", "connection is lost")),
     (Reason.REFUSED, ("Connection refused", "No such file or directory")),
 )
+_SQLSTATE_CLASSES: Final = {"28": Reason.AUTH, "53": Reason.REFUSED, "57": Reason.REFUSED}
 
 
 def explain_psycopg(error: psycopg.Error) -> ProbeError:
-    """Name a failure of psycopg: by SQLSTATE where there is one, else by what libpq says."""
+    """Name a failure of psycopg: by SQLSTATE where there is one, else by what libpq and the server say.
+
+    PgBouncer gives all of its own failures the SQLSTATE 08P01, so their text decides as well.
+    """
     text = str(error)
-    if error.sqlstate is not None:
-        by_class = {"28": Reason.AUTH, "53": Reason.REFUSED, "57": Reason.REFUSED, "08": Reason.PROTOCOL}
-        if error.sqlstate == "57014":  # our own statement_timeout
-            return ProbeError(Reason.TIMEOUT, text)
-        return ProbeError(by_class.get(error.sqlstate[:2], Reason.QUERY), text)
+    if error.sqlstate == "57014":  # our own statement_timeout
+        return ProbeError(Reason.TIMEOUT, text)
+    if error.sqlstate is not None and not error.sqlstate.startswith("08"):
+        return ProbeError(_SQLSTATE_CLASSES.get(error.sqlstate[:2], Reason.QUERY), text)
     for reason, fragments in _CONNECT_FAILURES:
         if any(fragment in text for fragment in fragments):
             return ProbeError(reason, text)
-    return ProbeError(Reason.ERROR, text)
+    return ProbeError(Reason.PROTOCOL if error.sqlstate else Reason.ERROR, text)

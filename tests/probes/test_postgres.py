@@ -1,0 +1,395 @@
+"""PostgreSQL as it really is: what it measures, how each failure is named, what becomes of a kept connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from auraconnect_exporter import endpoints
+from auraconnect_exporter.model import Reason, Secret
+from auraconnect_exporter.probes.postgres import CHECKS_PER_CONNECTION, activity_samples, connection_findings
+from auraconnect_exporter.targets import Postgres
+from tests.probes.conftest import Watch
+from tests.probes.support import (
+    PASSWORD,
+    close_at_once,
+    database,
+    say_garbage,
+    say_nothing,
+    self_signed,
+    serving,
+    value,
+    values,
+)
+from tools.servers import PostgreSQL
+
+
+def at(port: int, options: str = "") -> Postgres:
+    """Return a PostgreSQL at a port of this machine."""
+    return Postgres(endpoints.postgres(f"postgresql://user:{PASSWORD}@127.0.0.1:{port}/name{options}"), slow=60.0)
+
+
+def as_role(postgres: PostgreSQL, role: str, database: str = "postgres") -> Postgres:
+    """Return a PostgreSQL as another role, with the usual password, sees it."""
+    return Postgres(
+        endpoints.postgres(f"postgresql://{role}:{PASSWORD}@127.0.0.1:{postgres.port}/{database}"), slow=60.0
+    )
+
+
+def session_states(admin: psycopg.Connection) -> list[str]:
+    """Return the states of our own sessions, once none of them is busy any more."""
+    sql = """
+        SELECT state FROM pg_stat_activity
+        WHERE application_name = 'auraconnect-exporter' AND backend_type = 'client backend'
+    """
+    return [state for (state,) in admin.execute(sql)]
+
+
+async def test_values_are_those_of_the_server(postgres: PostgreSQL, admin: psycopg.Connection, watch: Watch) -> None:
+    """States, the limit, waiting sessions and the oldest transaction are what pg_stat_activity shows."""
+    watched = watch(database(postgres))
+    async with (
+        await psycopg.AsyncConnection.connect(postgres.dsn) as holder,
+        await psycopg.AsyncConnection.connect(postgres.dsn) as waiter,
+    ):
+        await holder.execute("SELECT pg_advisory_xact_lock(1)")
+        waiting = asyncio.create_task(waiter.execute("SELECT pg_advisory_xact_lock(1)"))
+        while admin.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'").fetchone() is None:
+            await asyncio.sleep(0.01)
+        age = "SELECT extract(epoch FROM clock_timestamp() - xact_start) FROM pg_stat_activity WHERE pid = %s"
+        row = admin.execute(age, [holder.info.backend_pid]).fetchone()
+        assert row is not None
+        attempt = await watched.attempt()
+        await holder.rollback()
+        await waiting
+    assert values(attempt, "postgres_connections") == {
+        ("active",): 2,  # the one that waits, and ours
+        ("idle",): 1,  # the admin's
+        ("idle in transaction",): 1,
+    }
+    assert value(attempt, "postgres_blocked_queries") == 1
+    assert value(attempt, "postgres_max_connections") == 10
+    assert float(row[0]) < value(attempt, "postgres_longest_transaction_seconds") < float(row[0]) + 1
+    assert 0 < value(attempt, "postgres_query_duration_seconds") < value(attempt, "postgres_connect_duration_seconds")
+    assert attempt.reading.collectors == {"activity": True, "database": True}
+
+
+async def test_counters_of_the_database_are_those_of_pg_stat_database(
+    postgres: PostgreSQL, admin: psycopg.Connection, watch: Watch
+) -> None:
+    """What is counted lies between what the view shows before and after."""
+    sql = "SELECT xact_commit, xact_rollback, deadlocks, blks_hit, blks_read FROM pg_stat_database WHERE datname = %s"
+
+    def counted() -> tuple[int, ...]:
+        row = admin.execute(sql, ["postgres"]).fetchone()
+        assert row is not None
+        return row
+
+    before, attempt, after = counted(), await watch(database(postgres)).attempt(), counted()
+    seen = (
+        value(attempt, "postgres_transactions_total", "commit"),
+        value(attempt, "postgres_transactions_total", "rollback"),
+        value(attempt, "postgres_deadlocks_total"),
+        value(attempt, "postgres_blocks_hit_total"),
+        value(attempt, "postgres_blocks_read_total"),
+    )
+    assert all(low <= number <= high for low, number, high in zip(before, seen, after, strict=True))
+    assert seen[0] > 0
+    assert seen[3] > 0
+
+
+async def test_a_role_without_rights_sees_its_own_sessions_and_the_limit(
+    postgres: PostgreSQL, admin: psycopg.Connection, watch: Watch
+) -> None:
+    """Without pg_monitor other roles' states are hidden, and nothing fails."""
+    admin.execute(f"CREATE ROLE plain LOGIN PASSWORD '{PASSWORD}'")
+    system = database(postgres)
+    attempt = await watch(
+        dataclasses.replace(system, server=dataclasses.replace(system.server, user="plain"))
+    ).attempt()
+    assert attempt.reading.collectors == {"activity": True, "database": True}
+    assert values(attempt, "postgres_connections") == {("active",): 1, ("not visible",): 1}
+    assert value(attempt, "postgres_max_connections") == 10
+
+
+async def test_a_view_that_is_refused_costs_only_its_part(
+    postgres: PostgreSQL, admin: psycopg.Connection, watch: Watch
+) -> None:
+    """The system is up, its collector says no, and no transaction is left open."""
+    admin.execute("REVOKE SELECT ON pg_stat_database FROM PUBLIC")
+    admin.execute(f"CREATE ROLE plain LOGIN PASSWORD '{PASSWORD}'")
+    watched = watch(as_role(postgres, "plain"))
+    for _ in range(CHECKS_PER_CONNECTION):
+        attempt = await watched.attempt()
+        assert attempt.ok
+        assert attempt.reading.collectors == {"activity": True, "database": False}
+        assert value(attempt, "postgres_max_connections") == 10
+        assert session_states(admin) == ["idle"]
+
+
+async def test_one_session_is_kept_between_checks_outside_any_transaction(
+    postgres: PostgreSQL, admin: psycopg.Connection, watch: Watch
+) -> None:
+    """However many checks, there is one session of ours, and it holds nothing open."""
+    watched = watch(database(postgres))
+    for _ in range(3 * CHECKS_PER_CONNECTION):
+        assert (await watched.attempt()).ok
+        assert session_states(admin) == ["idle"]
+
+
+async def test_a_connection_cut_between_checks_is_no_failure(
+    postgres: PostgreSQL, admin: psycopg.Connection, watch: Watch
+) -> None:
+    """A terminated session, and a restarted server, cost one more connect."""
+    watched = watch(database(postgres))
+    await watched.attempt()
+    admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'auraconnect-%'")
+    assert (await watched.attempt()).ok
+    postgres.stop()
+    postgres.start()
+    assert (await watched.attempt()).ok
+
+
+async def test_a_changed_password_is_noticed_within_two_checks(
+    postgres: PostgreSQL, admin: psycopg.Connection, watch: Watch
+) -> None:
+    """A kept connection hides it for no longer than it lives."""
+    watched = watch(database(postgres))
+    await watched.attempt()
+    admin.execute("ALTER ROLE postgres PASSWORD 'another'")
+    assert Reason.AUTH in {(await watched.attempt()).reason for _ in range(2)}
+
+
+async def test_a_server_out_of_connections_is_noticed_within_two_checks(
+    postgres: PostgreSQL, admin: psycopg.Connection, watch: Watch
+) -> None:
+    """A kept connection works on, but nobody else gets in: that is refused."""
+    admin.execute(f"CREATE ROLE plain LOGIN PASSWORD '{PASSWORD}'")
+    watched = watch(as_role(postgres, "plain"))
+    await watched.attempt()
+    with exhausted(postgres):
+        assert Reason.REFUSED in {(await watched.attempt()).reason for _ in range(2)}
+    await watched.until(None)
+
+
+@contextlib.contextmanager
+def exhausted(postgres: PostgreSQL) -> Iterator[None]:
+    """Take every connection there is."""
+    with contextlib.ExitStack() as connections:
+        with contextlib.suppress(psycopg.OperationalError):
+            while True:
+                connections.enter_context(psycopg.connect(postgres.dsn))
+        yield
+
+
+async def test_a_killed_server_refuses(postgres: PostgreSQL, watch: Watch) -> None:
+    """Nobody listens, met by a kept connection and by a new one."""
+    watched = watch(database(postgres))
+    await watched.attempt()
+    postgres.kill()
+    attempts = [await watched.attempt() for _ in range(2)]
+    assert [attempt.reason for attempt in attempts] == [Reason.REFUSED] * 2
+    assert attempts[0].reading.collectors == {"activity": False, "database": False}
+    postgres.start()
+    assert (await watched.attempt()).ok
+
+
+async def test_a_server_that_shuts_down_refuses(postgres: PostgreSQL, watch: Watch) -> None:
+    """A smart shutdown waits for its sessions and lets nobody in."""
+    watched = watch(database(postgres))
+    with psycopg.connect(postgres.dsn):
+        os.kill(postgres.pid, signal.SIGTERM)
+        await watched.until(Reason.REFUSED)
+
+
+async def test_the_name_of_no_server_is_dns(watch: Watch) -> None:
+    """A name that nobody knows can't be resolved."""
+    system = Postgres(endpoints.postgres(f"postgresql://user:{PASSWORD}@database.invalid/name"), slow=1.0)
+    assert (await watch(system).attempt()).reason is Reason.DNS
+
+
+@pytest.mark.parametrize(
+    ("user", "password", "dbname"),
+    [
+        ("postgres", "wrong", "postgres"),
+        ("postgres", None, "postgres"),
+        ("nobody", PASSWORD, "postgres"),
+        ("postgres", PASSWORD, "nothing"),
+    ],
+    ids=["wrong password", "no password", "unknown role", "unknown database"],
+)
+async def test_who_is_not_let_in_has_an_auth_failure(
+    postgres: PostgreSQL, watch: Watch, user: str, password: str | None, dbname: str
+) -> None:
+    """Wrong password, missing password, unknown role, unknown database."""
+    server = dataclasses.replace(
+        database(postgres).server, user=user, password=Secret(password) if password else None, dbname=dbname
+    )
+    attempt = await watch(Postgres(server, slow=1.0)).attempt()
+    assert attempt.reason is Reason.AUTH, attempt
+    assert "wrong" not in attempt.message
+
+
+async def test_a_stranger_is_told_apart_by_what_is_said(watch: Watch) -> None:
+    """Silence is a timeout; garbage, and a hang-up, break the protocol."""
+    for handler, reason in (
+        (say_nothing, Reason.TIMEOUT),
+        (say_garbage, Reason.PROTOCOL),
+        (close_at_once, Reason.PROTOCOL),
+    ):
+        for mode in ("prefer", "disable", "require"):
+            async with serving(handler) as port:
+                attempt = await watch(at(port, f"?sslmode={mode}"), timeout=0.3).attempt()
+            assert attempt.reason is reason, (mode, attempt)
+
+
+async def test_a_locked_catalog_is_a_query_failure(
+    postgres: PostgreSQL, admin: psycopg.Connection, watch: Watch
+) -> None:
+    """A statement that waits for a lock is given up by its own lock timeout, before the deadline."""
+    watched = watch(database(postgres), timeout=1.0)
+    await watched.attempt()
+    with admin.transaction():
+        admin.execute("LOCK TABLE pg_database IN ACCESS EXCLUSIVE MODE")
+        attempt = await watched.attempt()
+    assert attempt.reason is Reason.QUERY, attempt
+    assert "lock timeout" in attempt.message
+
+
+@pytest.fixture
+def certificate(postgres: PostgreSQL, admin: psycopg.Connection, tmp_path: Path) -> Path:
+    """Make the server speak TLS, as `localhost`; returns the certificate to trust."""
+    made, key = self_signed(tmp_path, "localhost")
+    data = postgres.socket_folder / "data"
+    owner = data.stat()
+    for source, name in ((made, "server.crt"), (key, "server.key")):
+        shutil.copy(source, data / name)
+        os.chown(data / name, owner.st_uid, owner.st_gid)
+        (data / name).chmod(0o600)
+    admin.execute("ALTER SYSTEM SET ssl = on")
+    admin.execute("SELECT pg_reload_conf()")
+    while True:
+        with contextlib.suppress(psycopg.OperationalError), psycopg.connect(postgres.dsn, sslmode="require"):
+            return made
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("localhost:{port}/postgres?sslmode=verify-full", None),
+        ("127.0.0.1:{port}/postgres?sslmode=verify-ca", None),
+        ("127.0.0.1:{port}/postgres?sslmode=verify-full", Reason.TLS),
+    ],
+)
+async def test_a_certificate_counts_for_its_own_name(
+    postgres: PostgreSQL, certificate: Path, watch: Watch, place: str, reason: Reason | None
+) -> None:
+    """A trusted certificate is good; for another name it is a TLS failure where names are verified."""
+    url = f"postgresql://postgres:{PASSWORD}@{place.format(port=postgres.port)}&sslrootcert={certificate}"
+    attempt = await watch(Postgres(endpoints.postgres(url), slow=60.0)).attempt()
+    assert attempt.reason is reason, attempt
+
+
+async def test_a_certificate_of_nobody_we_trust_is_a_tls_failure(
+    postgres: PostgreSQL, certificate: Path, watch: Watch
+) -> None:
+    """Signed by another, and nothing to check it with because the file is gone."""
+    stranger, _ = self_signed(certificate.parent, "stranger")
+    for trusted in (stranger, certificate.with_name("gone.pem")):
+        options = f"sslmode=verify-full&sslrootcert={trusted}"
+        url = f"postgresql://postgres:{PASSWORD}@localhost:{postgres.port}/postgres?{options}"
+        attempt = await watch(Postgres(endpoints.postgres(url), slow=60.0)).attempt()
+        assert attempt.reason is Reason.TLS, attempt
+
+
+async def test_a_server_without_tls_is_a_tls_failure_where_tls_is_required(postgres: PostgreSQL, watch: Watch) -> None:
+    """No silent fall-back to plain text."""
+    system = Postgres(endpoints.postgres(f"{postgres.dsn}?sslmode=require"), slow=60.0)
+    assert (await watch(system).attempt()).reason is Reason.TLS
+
+
+@pytest.mark.usefixtures("certificate")
+@pytest.mark.parametrize("mode", ["disable", "prefer"])
+async def test_a_host_that_is_rejected_has_an_auth_failure(
+    postgres: PostgreSQL, admin: psycopg.Connection, watch: Watch, mode: str
+) -> None:
+    """pg_hba.conf refuses us, by a rule and for want of one, with TLS and without."""
+    rules = postgres.socket_folder / "data/pg_hba.conf"
+    system = Postgres(endpoints.postgres(f"{postgres.dsn}?sslmode={mode}"), slow=60.0)
+    for rule in ("host all all 127.0.0.1/32 reject\n", ""):
+        rules.write_text(rule)
+        admin.execute("SELECT pg_reload_conf()")
+        await watch(system).until(Reason.AUTH)
+
+
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        ("ALTER ROLE plain NOLOGIN", Reason.AUTH),
+        ("REVOKE CONNECT ON DATABASE watched FROM PUBLIC", Reason.AUTH),
+        ("ALTER ROLE plain CONNECTION LIMIT 0", Reason.REFUSED),
+        ("ALTER DATABASE watched ALLOW_CONNECTIONS false", Reason.REFUSED),
+    ],
+)
+async def test_who_may_not_connect_is_told_why(
+    postgres: PostgreSQL, admin: psycopg.Connection, watch: Watch, statement: str, reason: Reason
+) -> None:
+    """A right that is missing is auth; a limit that is reached is refused."""
+    admin.execute(f"CREATE ROLE plain LOGIN PASSWORD '{PASSWORD}'")
+    admin.execute("CREATE DATABASE watched")
+    admin.execute(statement)
+    watched = watch(as_role(postgres, "plain", "watched"))
+    assert (await watched.attempt()).reason is reason, watched.attempts
+
+
+async def test_a_server_in_recovery_refuses(
+    postgres: PostgreSQL, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A standby that takes no queries, and a server that starts up, are there but not for us."""
+    postgres.stop()
+    data = postgres.socket_folder / "data"
+    (data / "standby.signal").touch()
+    with (data / "postgresql.conf").open("a") as config:
+        config.write("hot_standby = off\n")
+
+    def listens() -> bool:
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", postgres.port)):
+            return True
+        return False
+
+    monkeypatch.setattr(postgres, "is_ready", listens)
+    postgres.start()
+    watched = watch(database(postgres))
+    assert [(await watched.attempt()).reason for _ in range(5)] == [Reason.REFUSED] * 5
+
+
+def test_connections_near_their_limit_are_a_finding() -> None:
+    """More than four fifths in use, counted over all states."""
+    rows = [("idle", 60, 0.0, 0, 100), ("active", 20, 5.5, 2, 100)]
+    assert connection_findings(rows) == []
+    assert connection_findings([*rows, ("not visible", 1, 7.25, 1, 100)]) == ["81 of 100 connections are in use"]
+
+
+def test_activity_of_all_states_is_summed_up() -> None:
+    """The oldest transaction and the waiting sessions are those of all states together."""
+    samples = activity_samples(
+        [("idle", 60, 0.0, 0, 100), ("active", 20, 5.5, 2, 100), ("not visible", 1, 7.25, 1, 100)]
+    )
+    assert {(sample.metric.name, *sample.label_values): sample.value for sample in samples} == {
+        ("postgres_connections", "idle"): 60,
+        ("postgres_connections", "active"): 20,
+        ("postgres_connections", "not visible"): 1,
+        ("postgres_longest_transaction_seconds",): 7.25,
+        ("postgres_blocked_queries",): 3,
+        ("postgres_max_connections",): 100,
+    }
