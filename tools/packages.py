@@ -320,7 +320,7 @@ def _make_runnable(built: Path, final: Path) -> None:
     loader = next((path for path in sorted(built.glob("**/ld-linux*.so.*")) if not path.is_symlink()), None)
     if loader is None:
         return  # no programs, only data
-    libraries = {path.parent for path in built.glob("**/lib*.so.*") if "gconv" not in path.parts}
+    libraries = {path.parent for path in built.glob("**/lib*.so.*") if not {"gconv", "gdb"} & {*path.parts}}
     search = ":".join(str(final / path.relative_to(built)) for path in sorted(libraries))
     for folder in ("usr/bin", "usr/sbin", "usr/lib/postgresql/*/bin"):
         for program in built.glob(f"{folder}/*"):
