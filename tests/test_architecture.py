@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "exporter" / "auraconnect_exporter"
 FLOORS = [
     {"__init__"},
     {"model", "strict_yaml", "logs"},
-    {"targets", "health"},
+    {"targets", "health", "maintenance"},
     {"endpoints"},
     {"schema"},
     {"config"},

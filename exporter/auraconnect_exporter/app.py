@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from auraconnect_exporter.config import Config, ConfigError
+from auraconnect_exporter.maintenance import Calendar
 from auraconnect_exporter.model import Clock, Reload
 from auraconnect_exporter.monitor import Monitor
 from auraconnect_exporter.probes import make_probe
@@ -57,11 +58,13 @@ class Exporter:
         self._started = clock.monotonic()
         self._reloading = asyncio.Lock()
         self._reload = Reload(successful=True, timestamp=clock.time())
+        self._calendar = Calendar(())
         self._monitor = Monitor(lambda target: make_probe(target, clock), clock)
 
     async def start(self, config: Config) -> None:
-        """Begin to watch."""
+        """Watch what a configuration says, from now on."""
         await self._monitor.watch(config.targets)
+        self._calendar = Calendar(config.windows)
 
     async def reload(self) -> str | None:
         """Read the configuration again; returns what is wrong with it, in which case the one in use is kept."""
@@ -72,7 +75,7 @@ class Exporter:
                 self._reload = Reload(successful=False, timestamp=self._reload.timestamp)
                 log.error("the configuration was not reloaded", extra={"detail": str(error)})  # noqa: TRY400
                 return str(error)
-            await self._monitor.watch(config.targets)
+            await self.start(config)
             self._reload = Reload(successful=True, timestamp=self._clock.time())
             log.info("the configuration has been reloaded", extra={"targets": len(config.targets)})
             return None
@@ -85,6 +88,7 @@ class Exporter:
         """Return what the web routes serve from."""
         return Sources(
             snapshot=self._monitor.snapshot,
+            windows=lambda: self._calendar.at(self._clock.time()),
             last_reload=lambda: self._reload,
             reload=self.reload,
             uptime=lambda: self._clock.monotonic() - self._started,

@@ -7,17 +7,19 @@ AuraConnect's own ``.env`` is enough to begin with. Reads the files that it is t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from auraconnect_exporter import strict_yaml
+from auraconnect_exporter.maintenance import Window
 from auraconnect_exporter.model import Component, TargetId
 from auraconnect_exporter.schema import CheckSpec, EntrySpec, FileSpec, Place, Problem, checked
 from auraconnect_exporter.targets import Target
 
 MAX_TARGETS = 1000
+MAX_WINDOWS = 200
 SHORTEST_INTERVAL = 0.1
 LONGEST_INTERVAL = 3600.0
 DEFAULT_TIMEOUT = 2.0
@@ -32,6 +34,7 @@ class Config:
     """Everything that a reload replaces."""
 
     targets: tuple[Target, ...]
+    windows: tuple[Window, ...] = ()
 
 
 def load(path: Path | None, environ: Mapping[str, str], hostname: str) -> Config:
@@ -45,7 +48,9 @@ def load(path: Path | None, environ: Mapping[str, str], hostname: str) -> Config
     from_environment = _environment(environ, hostname)
     sections = {key: section.entries for key, section in from_environment.items()} | document.data
     try:
-        return Config(_targets(checked(sections), path.parent if path else Path()))
+        spec = checked(sections)
+        targets = _targets(spec, path.parent if path else Path())
+        return Config(targets, _windows(spec, targets))
     except Problem as problem:
         section = re.split(r"[.\[]", problem.path)[0]
         if path and (not section or section in document.data):
@@ -90,9 +95,28 @@ def _targets(spec: FileSpec, folder: Path) -> tuple[Target, ...]:
     return tuple(targets.values())
 
 
-def _target(component: Component, entry: EntrySpec, check: CheckSpec, place: Place) -> Target:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", entry.name):
+def _windows(spec: FileSpec, targets: Iterable[Target]) -> tuple[Window, ...]:
+    """Return the maintenance windows. Raises Problem."""
+    known = {target.id for target in targets}
+    windows: dict[str, Window] = {}
+    for index, entry in enumerate(spec.maintenance):
+        place = Place(f"maintenance[{index}]", Path())
+        _check_name(entry.name, place)
+        if entry.name in windows:
+            raise place.problem("name", f"{entry.name!r} is the name of another entry already")
+        windows[entry.name] = entry.window(place, known)
+    if len(windows) > MAX_WINDOWS:
+        raise Problem("maintenance", f"has {len(windows)} entries, {MAX_WINDOWS} are the most")
+    return tuple(windows.values())
+
+
+def _check_name(name: str, place: Place) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
         raise place.problem("name", "expected 1 to 64 letters, digits, dots, dashes or underscores")
+
+
+def _target(component: Component, entry: EntrySpec, check: CheckSpec, place: Place) -> Target:
+    _check_name(entry.name, place)
     rhythm = place if entry.interval is not None else Place("check", place.folder)
     interval = check.interval if entry.interval is None else entry.interval
     if not SHORTEST_INTERVAL <= interval <= LONGEST_INTERVAL:

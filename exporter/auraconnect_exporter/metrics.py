@@ -12,6 +12,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from auraconnect_exporter import __version__
+from auraconnect_exporter.maintenance import Occurrence
 from auraconnect_exporter.model import Health, Metric, Reload, Sample, Snapshot, TargetView
 
 Family = GaugeMetricFamily | CounterMetricFamily
@@ -29,11 +30,13 @@ class Exposition:
         PlatformCollector(registry=self._process)
         GCCollector(registry=self._process)
 
-    def render(self, snapshot: Snapshot, reload: Reload, accept: str) -> tuple[bytes, str]:
+    def render(
+        self, snapshot: Snapshot, windows: Iterable[Occurrence], reload: Reload, accept: str
+    ) -> tuple[bytes, str]:
         """Return the body and its content type: OpenMetrics where ``accept`` asks for it, else the text format."""
         encode, content_type = choose_encoder(accept)
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Families(families(snapshot, reload)))
+        registry.register(_Families(families(snapshot, windows, reload)))
         registry.register(_Families(self._process.collect()))
         return encode(registry), content_type
 
@@ -53,7 +56,7 @@ class _Families(Collector):
         yield from self._families
 
 
-def families(snapshot: Snapshot, reload: Reload) -> Iterator[Family]:
+def families(snapshot: Snapshot, windows: Iterable[Occurrence], reload: Reload) -> Iterator[Family]:
     """Yield every family of a snapshot, those that all targets share first."""
     yield _build_info()
     yield from _configuration(reload)
@@ -61,6 +64,7 @@ def families(snapshot: Snapshot, reload: Reload) -> Iterator[Family]:
     yield from _verdicts(snapshot.targets)
     yield from _attempts(snapshot.targets)
     yield from _readings(snapshot.targets)
+    yield from _maintenance(windows)
 
 
 def _build_info() -> GaugeMetricFamily:
@@ -149,6 +153,26 @@ def _readings(targets: tuple[TargetView, ...]) -> Iterator[Family]:
         for target, sample in samples:
             family.add_metric((target, *sample.label_values), sample.value)
         yield family
+
+
+def _maintenance(windows: Iterable[Occurrence]) -> Iterator[Family]:
+    """Yield the windows; one for a whole component has no target, one for everything has neither."""
+
+    def gauge(name: str, text: str) -> GaugeMetricFamily:
+        return GaugeMetricFamily(f"{_PREFIX}maintenance_{name}", text, labels=("maintenance", *_TARGET_LABELS))
+
+    start = gauge("start_timestamp_seconds", "When the window begins that is open or comes next.")
+    end = gauge("end_timestamp_seconds", "When that window ends.")
+    active = gauge("active", "Whether the window is open now.")
+    mutes = gauge("mutes_critical", "Whether the window mutes critical alerts, too.")
+    for occurrence in windows:
+        window = occurrence.window
+        labels = (window.name, window.component or "", window.target or "")
+        start.add_metric(labels, occurrence.start)
+        end.add_metric(labels, occurrence.end)
+        active.add_metric(labels, float(occurrence.active))
+        mutes.add_metric(labels, float(window.mute_critical))
+    yield from (start, end, active, mutes)
 
 
 def _labels(view: TargetView) -> tuple[str, str]:

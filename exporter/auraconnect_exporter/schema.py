@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from auraconnect_exporter import endpoints
-from auraconnect_exporter.model import Secret
+from auraconnect_exporter import endpoints, maintenance
+from auraconnect_exporter.maintenance import Window
+from auraconnect_exporter.model import Component, Secret, TargetId
 from auraconnect_exporter.targets import Host, Http, Postgres, Redis, RedisServer, System, Workers
 
 MAX_SECRET_BYTES = 64 * 1024
+LONGEST_WINDOW = 30 * 86400.0
 
 T = TypeVar("T")
 
@@ -162,6 +166,59 @@ class _HostSpec(EntrySpec, frozen=True, forbid_unknown_fields=True, kw_only=True
         return Host(self.filesystems)
 
 
+class MaintenanceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Planned work; ``start`` is a date and time by the clocks of ``time_zone``."""
+
+    name: str
+    start: str
+    duration: Duration
+    time_zone: str = "UTC"
+    component: Component | None = None
+    target: str | None = None
+    repeat: str | None = None
+    mute_critical: bool = False
+
+    def window(self, place: Place, targets: Collection[TargetId]) -> Window:
+        """Return the window that the entry describes. Raises Problem."""
+        start = self._start(place)
+        if not 0 < self.duration <= LONGEST_WINDOW:
+            raise place.problem("duration", "expected more than 0s and at most 30d")
+        try:
+            zone = ZoneInfo(self.time_zone)
+        except (ValueError, OSError, ZoneInfoNotFoundError):
+            raise place.problem("time_zone", "is not a time zone such as UTC or Europe/Berlin") from None
+        if self.target is not None and self.component is None:
+            raise place.problem("target", "needs the component that it belongs to")
+        if self.component is not None and self.component not in {id_.component for id_ in targets}:
+            raise place.problem("component", f"no target of {self.component} is watched")
+        if self.target is not None and TargetId(self.component or Component.HOST, self.target) not in targets:
+            raise place.problem("target", f"{self.target!r} is not a target of {self.component}")
+        return Window(
+            name=self.name,
+            start=start,
+            duration=float(self.duration),
+            zone=zone,
+            component=self.component,
+            target=self.target,
+            repeat=self.repeat,
+            mute_critical=self.mute_critical,
+        )
+
+    def _start(self, place: Place) -> datetime:
+        try:
+            start = datetime.fromisoformat(self.start)
+        except ValueError:
+            start = None
+        if start is None or start.tzinfo is not None or len(self.start) == len("2026-12-01"):
+            raise place.problem("start", "expected a local date and time such as 2026-12-01T22:00")
+        if self.repeat is not None:
+            try:
+                maintenance.check_repeat(self.repeat, start)
+            except ValueError as error:
+                raise place.problem("repeat", str(error)) from None
+        return start
+
+
 class CheckSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The rhythm of every target that has none of its own."""
 
@@ -178,6 +235,7 @@ class FileSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     api: tuple[_ApiSpec, ...] = ()
     workers: tuple[_WorkersSpec, ...] = ()
     host: tuple[_HostSpec, ...] = ()
+    maintenance: tuple[MaintenanceSpec, ...] = ()
 
 
 def checked(sections: dict[str, Any]) -> FileSpec:

@@ -40,6 +40,7 @@ class World:
     def sources(self) -> Sources:
         return Sources(
             snapshot=self.snapshot,
+            windows=lambda: (),
             last_reload=lambda: Reload(True, 1_780_000_000.0),
             reload=self.reload,
             uptime=lambda: 12.5,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import socket
 import ssl
 from abc import ABC, abstractmethod
@@ -61,7 +63,7 @@ _FAILURES: tuple[tuple[type[BaseException], Reason, str], ...] = (
 
 def explain(error: BaseException) -> ProbeError:
     """Name any failure."""
-    for cause in _causes(error):
+    for cause in map(_first_of_several, _causes(error)):
         if isinstance(cause, ProbeError):
             return cause
         for kind, reason, sentence in _FAILURES:
@@ -69,6 +71,12 @@ def explain(error: BaseException) -> ProbeError:
                 detail = getattr(cause, "verify_message", None) or getattr(cause, "strerror", None)
                 return ProbeError(reason, f"{sentence}: {detail}" if detail else sentence)
     return ProbeError(Reason.ERROR, f"unexpected {type(error).__name__}")
+
+
+def _first_of_several(error: BaseException) -> BaseException:
+    """Return the first error of those that asyncio, for a name with several addresses, joins into one text."""
+    several = re.match(r"Multiple exceptions: \[Errno (\d+)\]", str(error))
+    return OSError(int(several[1]), os.strerror(int(several[1]))) if several else error
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -13,7 +13,11 @@ from auraconnect_exporter.targets import RedisServer
 
 
 def open_redis(server: RedisServer) -> Redis:
-    """Return a client that connects when first used. Its own retries held a refused probe for 4.6 s, so it has none."""
+    """Return a client that connects when first used.
+
+    Its own retries held a refused probe for 4.6 s, so it has none. It does not introduce itself (CLIENT SETNAME and
+    SETINFO): a user with no right to that would fail, or be counted by Redis as one whose access was denied.
+    """
     return Redis(
         host=server.host,
         port=server.port,
@@ -27,7 +31,7 @@ def open_redis(server: RedisServer) -> Redis:
         password=server.password.reveal() if server.password else None,
         retry=Retry(NoBackoff(), 0),
         max_connections=1,
-        client_name="auraconnect-exporter",
+        driver_info=None,
         protocol=2,
     )
 
@@ -37,8 +41,12 @@ def explain_redis(error: exceptions.RedisError) -> ProbeError:
     match error:
         case exceptions.AuthenticationError() | exceptions.NoPermissionError():
             return ProbeError(Reason.AUTH, str(error))
-        case exceptions.BusyLoadingError() | exceptions.MaxConnectionsError():
+        case exceptions.BusyLoadingError():
             return ProbeError(Reason.REFUSED, str(error))
+        case exceptions.ConnectionError() if "max number of clients reached" in str(error):
+            return ProbeError(Reason.REFUSED, str(error))
+        case exceptions.ConnectionError() if "closed by server" in str(error):
+            return ProbeError(Reason.PROTOCOL, "the connection was closed by the other side")
         case exceptions.InvalidResponse():
             return ProbeError(Reason.PROTOCOL, "what answers does not speak Redis")
         case exceptions.ResponseError():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 
 from auraconnect_exporter import __version__
+from auraconnect_exporter.maintenance import Occurrence
 from auraconnect_exporter.metrics import Exposition, compress
 from auraconnect_exporter.model import Health, Reload, Snapshot
 from auraconnect_exporter.web import pages
@@ -27,6 +28,7 @@ class Sources:
     """
 
     snapshot: Callable[[], Snapshot]
+    windows: Callable[[], Iterable[Occurrence]]
     last_reload: Callable[[], Reload]
     reload: Callable[[], Awaitable[str | None]]
     uptime: Callable[[], float]
@@ -70,6 +72,7 @@ class _Routes:
     async def metrics(self, request: web.Request) -> web.Response:
         body, content_type = self._exposition.render(
             self._sources.snapshot(),
+            self._sources.windows(),
             self._sources.last_reload(),
             request.headers.get("Accept", ""),
         )
