@@ -381,8 +381,10 @@ class PostgreSQL(Server):
             raise
 
     def __exit__(self, *exception: object) -> None:
-        super().__exit__(*exception)
-        shutil.rmtree(self._home, ignore_errors=True)
+        try:
+            super().__exit__(*exception)
+        finally:
+            shutil.rmtree(self._home, ignore_errors=True)
 
     def _make_cluster(self) -> None:
         secret = self._home / "password"
