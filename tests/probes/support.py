@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -118,6 +120,33 @@ def watched_descriptors() -> set[int]:
     # asyncio has no public view of them.
     selector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]
     return set(selector.get_map())
+
+
+class Leaks:
+    """Counts what is open and what runs, when it is made and when it is asked."""
+
+    def __init__(self) -> None:
+        self._before = self._count()
+
+    async def found(self) -> dict[str, int]:
+        """Return how much more there is than at first, where there is more; what is closing has a moment for it."""
+        more: dict[str, int] = {}
+        for _ in range(20):
+            now = self._count()
+            more = {what: now[what] - count for what, count in self._before.items() if now[what] > count}
+            if not more:
+                break
+            await asyncio.sleep(0.01)
+        return more
+
+    def _count(self) -> dict[str, int]:
+        gc.collect()
+        return {
+            "sockets": len(descriptors()),
+            "descriptors that the loop watches": len(watched_descriptors()),
+            "tasks": len(asyncio.all_tasks()),
+            "threads": threading.active_count(),
+        }
 
 
 @asynccontextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import socket
 import threading
 import time
@@ -22,49 +21,21 @@ from auraconnect_exporter.targets import Redis as RedisSystem
 from tests.probes.conftest import Watch
 from tests.probes.support import (
     OVERRUN,
+    Leaks,
     Watched,
     cache,
     celery,
     connected,
     database,
-    descriptors,
     say_nothing,
     serving,
     value,
     watch_system,
-    watched_descriptors,
 )
 from tools.servers import PostgreSQL, Redis
 
 DEADLINE = 0.3
 CYCLES = 6
-
-
-class Leaks:
-    """Counts what is open and what runs, when it is made and when it is asked."""
-
-    def __init__(self) -> None:
-        self._before = self._count()
-
-    async def found(self) -> dict[str, int]:
-        """Return how much more there is than at first, where there is more; what is closing has a moment for it."""
-        more: dict[str, int] = {}
-        for _ in range(20):
-            now = self._count()
-            more = {what: now[what] - count for what, count in self._before.items() if now[what] > count}
-            if not more:
-                break
-            await asyncio.sleep(0.01)
-        return more
-
-    def _count(self) -> dict[str, int]:
-        gc.collect()
-        return {
-            "sockets": len(descriptors()),
-            "descriptors that the loop watches": len(watched_descriptors()),
-            "tasks": len(asyncio.all_tasks()),
-            "threads": threading.active_count(),
-        }
 
 
 @pytest.mark.parametrize("fresh", [1, 2], ids=["querying", "connecting"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from redis import exceptions
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -36,20 +38,23 @@ def open_redis(server: RedisServer) -> Redis:
     )
 
 
+# What the server says, or that it hung up; the first row that fits counts.
+_FAILURES: Final = (
+    (exceptions.AuthenticationError, "", Reason.AUTH),
+    (exceptions.NoPermissionError, "", Reason.AUTH),
+    (exceptions.BusyLoadingError, "", Reason.REFUSED),
+    (exceptions.ConnectionError, "max number of clients reached", Reason.REFUSED),
+    (exceptions.ConnectionError, "closed by server", Reason.PROTOCOL),
+    (exceptions.ResponseError, "", Reason.QUERY),
+)
+
+
 def explain_redis(error: exceptions.RedisError) -> ProbeError:
     """Name a failure of redis-py: what the server said, else the operating system's error behind it."""
-    match error:
-        case exceptions.AuthenticationError() | exceptions.NoPermissionError():
-            return ProbeError(Reason.AUTH, str(error))
-        case exceptions.BusyLoadingError():
-            return ProbeError(Reason.REFUSED, str(error))
-        case exceptions.ConnectionError() if "max number of clients reached" in str(error):
-            return ProbeError(Reason.REFUSED, str(error))
-        case exceptions.ConnectionError() if "closed by server" in str(error):
-            return ProbeError(Reason.PROTOCOL, "the connection was closed by the other side")
-        case exceptions.InvalidResponse():
-            return ProbeError(Reason.PROTOCOL, "what answers does not speak Redis")
-        case exceptions.ResponseError():
-            return ProbeError(Reason.QUERY, str(error))
-        case _:
-            return explain(error)
+    if isinstance(error, exceptions.InvalidResponse):
+        return ProbeError(Reason.PROTOCOL, "what answers does not speak Redis")
+    text = str(error)
+    for kind, fragment, reason in _FAILURES:
+        if isinstance(error, kind) and fragment in text:
+            return ProbeError(reason, text)
+    return explain(error)
