@@ -66,6 +66,8 @@ def explain(error: BaseException) -> ProbeError:
     for cause in map(_first_of_several, _causes(error)):
         if isinstance(cause, ProbeError):
             return cause
+        if type(cause) is OSError and cause.errno is None:
+            continue  # a library's word for what stands behind it
         for kind, reason, sentence in _FAILURES:
             if isinstance(cause, kind):
                 detail = getattr(cause, "verify_message", None) or getattr(cause, "strerror", None)
