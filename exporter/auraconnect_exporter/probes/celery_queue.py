@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from redis import exceptions
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
-from redis.exceptions import RedisError
 
 from auraconnect_exporter.model import Metric, Reading, Reason, Sample
 from auraconnect_exporter.probes.base import Probe, ProbeError
@@ -51,14 +50,17 @@ class Heartbeat:
     processed: int
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+
+
 class _Envelope(msgspec.Struct):
     body: str
 
 
 class _Body(msgspec.Struct):
-    hostname: str
-    active: int = 0
-    processed: int = 0
+    hostname: Annotated[str, msgspec.Meta(min_length=1)]
+    active: _Count = 0
+    processed: _Count = 0
 
 
 def parse_heartbeat(message: bytes) -> Heartbeat | None:
@@ -66,7 +68,7 @@ def parse_heartbeat(message: bytes) -> Heartbeat | None:
     try:
         envelope = msgspec.json.decode(message, type=_Envelope)
         body = msgspec.json.decode(base64.b64decode(envelope.body), type=_Body)
-    except (msgspec.DecodeError, msgspec.ValidationError, binascii.Error, UnicodeDecodeError):
+    except (ValueError, RecursionError):  # msgspec's and base64's errors are ValueErrors; deep nesting is not
         return None
     return Heartbeat(body.hostname[:100], body.active, body.processed)
 
@@ -94,10 +96,15 @@ class CeleryProbe(Probe):
 
     async def check(self) -> Reading:
         """Count the queues and listen for workers. Fails when there is no live worker."""
+        until = asyncio.get_running_loop().time() + self._patience
         try:
             depths = await self._depths()
-            alive = await self._listen()
-        except RedisError as error:
+            try:
+                alive = await self._listen(until)
+            except exceptions.ConnectionError:  # the subscription may have been cut since the last check
+                await self.close()
+                alive = await self._listen(until)
+        except exceptions.RedisError as error:
             await self.close()
             raise explain_redis(error) from None
         except BaseException:
@@ -131,15 +138,15 @@ class CeleryProbe(Probe):
             for index, queue in enumerate(self._system.queues)
         )
 
-    async def _listen(self) -> list[Heartbeat]:
-        """Take in what has arrived; when nobody is known to live, wait a little for the first who does."""
+    async def _listen(self, until: float) -> list[Heartbeat]:
+        """Take in what has arrived; when nobody is known to live, wait for the first, on the loop's clock ``until``."""
         if self._client is None:
             self._client = open_redis(self._system.server)
         if self._subscription is None:
             self._subscription = self._client.pubsub(ignore_subscribe_messages=True)
             await self._subscription.subscribe(f"/{self._system.server.database}.celeryev/worker.heartbeat")
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout_at(until):
                 while await self._take(self._subscription, wait=not self._alive()):
                     pass
         except TimeoutError:

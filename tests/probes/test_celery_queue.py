@@ -1,0 +1,255 @@
+"""Celery as it really is: real workers on a real Redis, their queues, their heartbeats, their deaths."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from celery import Celery  # type: ignore[import-untyped]  # Celery has no types
+from hypothesis import given
+from hypothesis import strategies as st
+
+from auraconnect_exporter.model import Attempt, Reason
+from auraconnect_exporter.probes.celery_queue import (
+    HEARTBEAT_WINDOW_SECONDS,
+    MAX_WORKERS,
+    Heartbeat,
+    parse_heartbeat,
+    priority_lists,
+)
+from tests.probes.conftest import Watch
+from tests.probes.support import Watched, celery, connected, value, values
+from tools.servers import Redis, Server
+
+CHANNEL = "/0.celeryev/worker.heartbeat"
+
+
+class Worker(Server):
+    """A real Celery worker of one process, ready when it says so."""
+
+    def __init__(self, folder: Path, redis: Redis, queues: str) -> None:
+        command = [
+            *(sys.executable, "-m", "celery", "-A", "tests.probes.celery_app", "worker"),
+            *("--concurrency", "1", "--queues", queues, "--hostname", "one@here", "--loglevel", "INFO"),
+        ]
+        env = {**os.environ, "BROKER_URL": redis.url, "PYTHONPATH": str(Path(__file__).parents[2])}
+        super().__init__("celery", command, folder / "celery.log", env=env)
+
+    def is_ready(self) -> bool:
+        """Return whether its log says so."""
+        return " ready." in self.log.read_text()
+
+
+@pytest.fixture
+def app(redis: Redis) -> Iterator[Celery]:
+    """Return the application as those see it who send it tasks."""
+    sender = Celery("watched", broker=redis.url)
+    sender.conf.broker_transport_options = {"priority_steps": list(range(10)), "queue_order_strategy": "priority"}
+    with sender:
+        yield sender
+    sender.pool.force_close_all()
+
+
+@dataclass
+class Clock:
+    """A clock that goes when it is told to."""
+
+    seconds: float = 1000.0
+
+    def time(self) -> float:
+        return self.seconds
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+def heartbeat(worker: str = "one@here", **fields: object) -> bytes:
+    """Return a heartbeat as kombu publishes it."""
+    body = {"hostname": worker, "active": 0, "processed": 0, **fields}
+    return json.dumps({"body": base64.b64encode(json.dumps(body).encode()).decode()}).encode()
+
+
+async def test_queues_of_all_priorities_are_counted(redis: Redis, app: Celery, watch: Watch) -> None:
+    """A task of each of ten priorities waits in a list of its own; the depth is that of all, queue by queue."""
+    for priority in range(10):
+        app.send_task("any", queue="payroll_heavy", priority=priority)
+    app.send_task("any", queue="exports", priority=0)
+    attempt = await watch(celery(redis, "payroll_heavy", "exports", "webhooks"), timeout=0.5).attempt()
+    assert values(attempt, "worker_queue_depth") == {("payroll_heavy",): 10, ("exports",): 1, ("webhooks",): 0}
+    async with connected(redis) as client:
+        lists = await client.keys("payroll_heavy*")
+    assert set(lists) == {key.encode() for key in priority_lists("payroll_heavy")}
+
+
+async def test_without_a_worker_it_fails_and_still_counts(redis: Redis, app: Celery, watch: Watch) -> None:
+    """Nobody lives: a timeout that shows the queue, which grows meanwhile."""
+    app.send_task("any", queue="exports")
+    attempt = await watch(celery(redis), timeout=0.5).attempt()
+    assert attempt.reason is Reason.TIMEOUT
+    assert attempt.message == "no Celery worker has sent a heartbeat for 10 s"
+    assert value(attempt, "worker_online") == 0
+    assert value(attempt, "worker_queue_depth", "exports") == 1
+    assert attempt.reading.collectors == {"queues": False, "workers": False}
+
+
+async def test_a_real_worker_lives_works_and_dies(redis: Redis, app: Celery, tmp_path: Path, watch: Watch) -> None:
+    """Seen through its heartbeats, idle and at work; killed, it is gone when the window is over."""
+    clock = Clock()
+    watched = watch(celery(redis), clock=clock)
+    done = tmp_path / "done"
+    with Worker(tmp_path, redis, "exports") as worker:
+        idle = await watched.until(None)
+        assert value(idle, "worker_online") == 1
+        assert value(idle, "worker_active_tasks", "one@here") == 0
+        assert value(idle, "worker_processed_total", "one@here") == 0
+        for _ in range(2):
+            app.send_task("wait_for", args=[str(done)], queue="exports")
+        busy = await until_value(watched, "worker_active_tasks", 1)
+        assert value(busy, "worker_processed_total", "one@here") >= 1
+        assert value(busy, "worker_queue_depth", "exports") <= 1
+        done.touch()
+        finished = await until_value(watched, "worker_active_tasks", 0)
+        assert value(finished, "worker_processed_total", "one@here") == 2
+        worker.kill()
+    assert (await watched.attempt()).ok
+    clock.seconds += HEARTBEAT_WINDOW_SECONDS + 1
+    attempt = await watched.attempt()
+    assert (attempt.reason, value(attempt, "worker_online")) == (Reason.TIMEOUT, 0)
+
+
+async def until_value(watched: Watched, metric: str, wanted: float) -> Attempt:
+    """Attempt until the worker says this of itself; it speaks every two seconds."""
+    for _ in range(100):
+        attempt = await watched.attempt()
+        if value(attempt, metric, "one@here") == wanted:
+            return attempt
+        await asyncio.sleep(0.05)
+    raise AssertionError(attempt)
+
+
+async def test_a_worker_is_alive_for_the_window_after_its_last_heartbeat(redis: Redis, watch: Watch) -> None:
+    """Ten seconds, to the second."""
+    clock = Clock()
+    watched = watch(celery(redis), timeout=0.5, clock=clock)
+    await heard(redis, watched, heartbeat(active=2, processed=7))
+    clock.seconds += HEARTBEAT_WINDOW_SECONDS
+    attempt = await watched.attempt()
+    assert attempt.ok
+    assert value(attempt, "worker_active_tasks", "one@here") == 2
+    assert value(attempt, "worker_processed_total", "one@here") == 7
+    clock.seconds += 0.001
+    assert (await watched.attempt()).reason is Reason.TIMEOUT
+
+
+async def heard(redis: Redis, watched: Watched, *messages: bytes, channel: str = CHANNEL) -> None:
+    """Make one attempt that hears these messages, sent once it listens."""
+    task = asyncio.create_task(watched.attempt())
+    async with connected(redis) as client:
+        while not (await client.pubsub_numsub(channel))[0][1]:
+            await asyncio.sleep(0.01)
+        for message in messages:
+            await client.publish(channel, message)
+    assert (await task).ok
+
+
+async def test_messages_that_are_no_heartbeats_are_passed_over(redis: Redis, watch: Watch) -> None:
+    """Anybody may publish; the good one among them counts."""
+    watched = watch(celery(redis), timeout=0.5)
+    nonsense = (b"", b"[]", b"\xff", b'{"body": "%%%"}', b'{"body": "\xc3\xbc"}', heartbeat(active="many"))
+    await heard(redis, watched, *nonsense, heartbeat("good@here"))
+    assert values(watched.attempts[-1], "worker_active_tasks") == {("good@here",): 0}
+
+
+async def test_the_latest_of_many_heartbeats_counts(redis: Redis, watch: Watch) -> None:
+    """What comes in between two checks waits, and all of it is taken in at the next."""
+    watched = watch(celery(redis), timeout=0.5)
+    await heard(redis, watched, heartbeat())
+    async with connected(redis) as client:
+        for processed in range(100):
+            await client.publish(CHANNEL, heartbeat(processed=processed))
+            await client.publish(CHANNEL, heartbeat("two@here", processed=processed))
+    attempt = await watched.attempt()
+    assert values(attempt, "worker_processed_total") == {("one@here",): 99, ("two@here",): 99}
+    assert value(attempt, "worker_online") == 2
+
+
+async def test_workers_are_limited_in_number(redis: Redis, watch: Watch) -> None:
+    """A stranger who invents names can't fill the memory, nor the metrics."""
+    watched = watch(celery(redis), timeout=2.0)
+    await heard(redis, watched, *(heartbeat(f"{number}@here") for number in range(MAX_WORKERS + 50)))
+    attempt = await watched.attempt()
+    assert value(attempt, "worker_online") == MAX_WORKERS
+    assert len(values(attempt, "worker_active_tasks")) == MAX_WORKERS
+
+
+async def test_the_subscription_survives_a_restart_of_redis(redis: Redis, watch: Watch) -> None:
+    """A connection cut between two checks is no failure, and heartbeats are heard again."""
+    watched = watch(celery(redis), timeout=0.5)
+    await heard(redis, watched, heartbeat(processed=1))
+    redis.kill()
+    assert (await watched.attempt()).reason is Reason.REFUSED
+    redis.start()
+    assert (await watched.attempt()).ok
+    async with connected(redis) as client:
+        assert await client.publish(CHANNEL, heartbeat(processed=2)) == 1
+    assert value(await watched.attempt(), "worker_processed_total", "one@here") == 2
+    redis.stop()
+    redis.start()
+    assert (await watched.attempt()).ok
+
+
+async def test_workers_of_another_database_are_others(redis: Redis, watch: Watch) -> None:
+    """Pub/sub knows no databases, so the channel's name carries the number."""
+    system = celery(redis)
+    watched = watch(dataclasses.replace(system, server=dataclasses.replace(system.server, database=3)), timeout=0.5)
+    await heard(redis, watched, heartbeat(), channel="/3.celeryev/worker.heartbeat")
+    async with connected(redis) as client:
+        assert await client.publish(CHANNEL, heartbeat("other@here")) == 0
+    assert values(await watched.attempt(), "worker_active_tasks") == {("one@here",): 0}
+
+
+RECORDED = (  # from Celery 5.7 with Redis as its broker
+    b'{"body": "eyJob3N0bmFtZSI6ICJvbmVAaGVyZSIsICJ1dGNvZmZzZXQiOiAwLjAsICJwaWQiOiAxNzc0MCwgImNsb2NrIjogMiwgImZyZXEiOi'
+    b"AyLjAsICJhY3RpdmUiOiAzLCAicHJvY2Vzc2VkIjogMTIsICJsb2FkYXZnIjogWzMuNjMsIDIuODEsIDEuNjVdLCAic3dfaWRlbnQiOiAicHkt"
+    b"Y2VsZXJ5IiwgInN3X3ZlciI6ICI1LjcuMCIsICJzd19zeXMiOiAiTGludXgiLCAidGltZXN0YW1wIjogMTc5NTQ2MDU3My42NjQ3MTEyLCAidH"
+    b'lwZSI6ICJ3b3JrZXItaGVhcnRiZWF0In0=", "content-encoding": "utf-8", "content-type": "application/json", "headers": '
+    b'{"hostname": "one@here"}, "properties": {"delivery_mode": 1, "priority": 0, "body_encoding": "base64"}}'
+)
+
+
+def test_a_recorded_heartbeat_is_understood() -> None:
+    """What a real worker published, read without one."""
+    assert parse_heartbeat(RECORDED) == Heartbeat(worker="one@here", active=3, processed=12)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b'{"body": "\xc3\xbc"}',
+        b'{"other": ' + b"[" * 100_000,
+        heartbeat(active=10**400),
+        heartbeat(processed=-1),
+        heartbeat(active=1.5),
+        heartbeat(worker=""),
+    ],
+    ids=["not ASCII", "deep", "huge", "negative", "a fraction", "no name"],
+)
+def test_a_malformed_heartbeat_is_none(message: bytes) -> None:
+    """Anybody can publish; nothing that is said there can hurt."""
+    assert parse_heartbeat(message) is None
+
+
+@given(st.binary() | st.text().map(str.encode))
+def test_no_bytes_raise(content: bytes) -> None:
+    """Whatever comes, as a message or within one, is a heartbeat or nothing."""
+    parse_heartbeat(content)
+    parse_heartbeat(b'{"body": "' + content + b'"}')
+    parse_heartbeat(json.dumps({"body": base64.b64encode(content).decode()}).encode())
