@@ -19,7 +19,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -205,14 +204,14 @@ def services_held(policy: Path) -> Iterator[None]:
 
 def _unpack(suite: str, packages: Sequence[str], folder: Path, tree: Path) -> None:
     apt = _Apt(suite, folder / "apt")
-    with tempfile.TemporaryDirectory(dir=folder, prefix="unfinished-") as name:
-        work = Path(name)
-        work.chmod(0o755)
-        for package in apt.download(packages, work):
-            _run(["dpkg", "-x", str(package), str(work / "tree")], f"unpack {package.name}")
-            package.unlink()
-        _make_runnable(work / "tree", tree)
-        (work / "tree").rename(tree)
+    work = folder / "unfinished"
+    shutil.rmtree(work, ignore_errors=True)  # of a fetch that was killed
+    work.mkdir()
+    for package in apt.download(packages, work):
+        _run(["dpkg", "-x", str(package), str(work / "tree")], f"unpack {package.name}")
+    _make_runnable(work / "tree", tree)
+    (work / "tree").rename(tree)
+    shutil.rmtree(work)
 
 
 @contextmanager

@@ -117,7 +117,8 @@ def _on_path(wanted: _Program) -> Path | None:
         if found:
             # Beside a link in /usr/local/bin the other programs of the version are missing.
             return Path(found).resolve() if wanted.folders is _POSTGRESQL else Path(found)
-    return _in_folders(wanted, Path("/"))
+    # Distributions keep PostgreSQL's programs off PATH.
+    return _in_folders(wanted, Path("/")) if wanted.folders is _POSTGRESQL else None
 
 
 def _in_folders(wanted: _Program, root: Path) -> Path | None:

@@ -127,7 +127,17 @@ class TestFetch:
         suite = os_release()[1]
         with pytest.raises(ServerUnavailable, match=f"Can't fetch no-such-package from {suite}: apt-get says “Unable"):
             fetch(suite, ["no-such-package"], tmp_path)
-        assert sorted(path.name for path in (tmp_path / suite).iterdir()) == ["apt", "lock"]
+        assert not (tmp_path / suite / "no-such-package").exists()
+
+    def test_takes_no_half_for_a_whole(self, tmp_path: Path) -> None:
+        """What a killed fetch left is thrown away, and the package is fetched anew."""
+        suite = os_release()[1]
+        left = tmp_path / suite / "unfinished/tree/usr/share/left-over"
+        left.mkdir(parents=True)
+        tree = fetch(suite, ["python3-pip-whl"], tmp_path)
+        assert list(tree.glob("usr/share/python-wheels/pip-*.whl"))
+        assert not (tree / "usr/share/left-over").exists()
+        assert not (tmp_path / suite / "unfinished").exists()
 
     def test_says_when_there_is_no_package_tool(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without apt-get the sentence says so and offers PATH."""
