@@ -143,7 +143,7 @@ class CeleryProbe(Probe):
         if self._client is None:
             self._client = open_redis(self._system.server)
         if self._subscription is None:
-            self._subscription = self._client.pubsub(ignore_subscribe_messages=True)
+            self._subscription = self._client.pubsub()
             await self._subscription.subscribe(f"/{self._system.server.database}.celeryev/worker.heartbeat")
         try:
             async with asyncio.timeout_at(until):
@@ -156,7 +156,8 @@ class CeleryProbe(Probe):
     async def _take(self, subscription: PubSub, *, wait: bool) -> bool:
         """Take one message in; False when none has arrived (and none was waited for)."""
         message = await subscription.get_message(timeout=None if wait else 0)
-        heartbeat = parse_heartbeat(message["data"]) if message else None
+        is_published = message is not None and message["type"] == "message"  # others tell of the subscription itself
+        heartbeat = parse_heartbeat(message["data"]) if is_published else None
         if heartbeat is not None:
             self._heard[heartbeat.worker] = (self._monotonic(), heartbeat)
         return message is not None or wait

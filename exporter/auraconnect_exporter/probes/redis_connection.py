@@ -17,8 +17,9 @@ from auraconnect_exporter.targets import RedisServer
 def open_redis(server: RedisServer) -> Redis:
     """Return a client that connects when first used.
 
-    Its own retries held a refused probe for 4.6 s, so it has none. It does not introduce itself (CLIENT SETNAME and
-    SETINFO): a user with no right to that would fail, or be counted by Redis as one whose access was denied.
+    Its own retries held a refused probe for 4.6 s, so it has none, nor deadlines of its own: the runner's is the one.
+    It does not introduce itself (CLIENT SETNAME and SETINFO): a user with no right to that would fail, or be counted by
+    Redis as one whose access was denied.
     """
     return Redis(
         host=server.host,
@@ -31,6 +32,8 @@ def open_redis(server: RedisServer) -> Redis:
         db=server.database,
         username=server.user,
         password=server.password.reveal() if server.password else None,
+        socket_timeout=None,
+        socket_connect_timeout=None,
         retry=Retry(NoBackoff(), 0),
         max_connections=1,
         driver_info=None,
