@@ -97,17 +97,19 @@ class HostProbe(Probe):
     async def _filesystems(self) -> tuple[list[Sample], bool]:
         """Return the samples of the file systems that answer, and whether all did."""
         table = mounts_to_watch(_mount_table(), self._mountpoints)
-        for mount in table:
-            if mount.mountpoint not in self._asked:
-                self._asked[mount.mountpoint] = asyncio.create_task(_space(mount.mountpoint))
-        asked = {mount.mountpoint: self._asked[mount.mountpoint] for mount in table}
+        asked = {
+            mount.mountpoint: asyncio.create_task(_space(mount.mountpoint))
+            for mount in table
+            if mount.mountpoint not in self._asked
+        }
+        self._asked |= asked
         if asked:
             await asyncio.wait(asked.values(), timeout=FILESYSTEM_SECONDS)
         samples: list[Sample] = []
         for mount in table:
-            task = asked[mount.mountpoint]
+            task = self._asked[mount.mountpoint]
             if not task.done():
-                continue  # it hangs: the same question stays asked, not a second one
+                continue  # it hangs: the question stays asked, and nobody waits for it again
             del self._asked[mount.mountpoint]
             if task.exception() is None:
                 size, available = task.result()
