@@ -1,0 +1,152 @@
+"""The whole path on real servers: exporter, Prometheus and Alertmanager on the repository's files, and all channels."""
+
+import json
+import os
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.e2e.channels import Channels, channels
+from tests.e2e.derivation import ROOT, derive
+from tools.servers import Alertmanager, HTTPServer, Prometheus, free_port
+
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What runs. `channels` are where its pages arrive."""
+
+    channels: Channels
+    exporter: HTTPServer
+    prometheus: Prometheus
+    alertmanager: Alertmanager
+
+    def query(self, expression: str) -> list[float]:
+        """Return the values of a PromQL expression, now."""
+        answer = json.loads(get(f"{self.prometheus.url}/api/v1/query?{urlencode({'query': expression})}"))
+        return [float(series["value"][1]) for series in answer["data"]["result"]]
+
+    def wait_for_query(self, expression: str, timeout: float = 30.0) -> None:
+        """Wait until Prometheus has an answer to an expression."""
+        wait_until(lambda: bool(self.query(expression)), timeout, expression)
+
+    def wait_for_evaluation(self, timeout: float = 30.0) -> None:
+        """Wait until Prometheus has evaluated every group of rules at a moment later than this one."""
+        now = time.time()
+        last = "prometheus_rule_group_last_evaluation_timestamp_seconds"
+        wait_until(lambda: min(metric_values(self.prometheus, last)) > now, timeout, "another evaluation of all rules")
+
+    def wait_for_failed_checks(self, count: int, timeout: float = 30.0, **target: str) -> None:
+        """Wait until exactly so many of a target's checks have failed and the last one has not. Raises if more."""
+
+        def checks(**labels: str) -> float:
+            return metric(self.exporter, "auraconnect_component_probes_total", **target, **labels)
+
+        wait_until(lambda: checks() - checks(result="success") >= count, timeout, f"{count} failed checks")
+        good = checks(result="success")
+        wait_until(lambda: checks(result="success") > good, timeout, "a good check")
+        failed = checks() - checks(result="success")
+        if failed != count:
+            raise AssertionError(f"{failed:g} checks failed, not {count}.")
+
+    def tell_that_it_is_over(self, **labels: str) -> None:
+        """Tell Alertmanager that an alert is resolved, as Prometheus does again and again for 15 minutes."""
+        alert = {"labels": labels, "endsAt": datetime.now(UTC).isoformat()}
+        request = urllib.request.Request(
+            f"{self.alertmanager.url}/api/v2/alerts",
+            json.dumps([alert]).encode(),
+            {"Content-Type": "application/json"},
+        )
+        _opener.open(request, timeout=5).close()
+
+    def wait_for_flush(self, pages: int = 1, timeout: float = 60.0) -> None:
+        """Wait until Alertmanager has gone over the groups of so many pages once more, as every group_interval.
+
+        It asks its log of notifications for each of a page's four channels then, and in the meantime at most once
+        for the heartbeat.
+        """
+        queries = "alertmanager_nflog_queries_total"
+        enough = metric(self.alertmanager, queries) + 4 * pages + 1
+        wait_until(lambda: metric(self.alertmanager, queries) >= enough, timeout, "another flush by Alertmanager")
+
+
+@contextmanager
+def stack(folder: Path, exporter_config: Mapping[str, Any], release: str = "distribution") -> Iterator[Stack]:
+    """Start everything, the exporter with this configuration; it stops at the end of the block.
+
+    `release` is the version of Prometheus and Alertmanager. Ready means that Prometheus has seen each target up.
+    """
+    ports = {name: free_port() for name in ("exporter", "prometheus", "alertmanager")}
+    usual = {"9850": ports["exporter"], "9090": ports["prometheus"], "9093": ports["alertmanager"]}
+    with channels() as receiving:
+        derived = derive(folder, usual, receiving)
+        environment = {**os.environ, **derived.alertmanager_environment}
+        with (
+            exporter(folder, exporter_config, ports["exporter"]) as watching,
+            Alertmanager(
+                folder, derived.alertmanager, port=ports["alertmanager"], release=release, env=environment
+            ) as routing,
+            Prometheus(folder, derived.prometheus, port=ports["prometheus"], release=release) as evaluating,
+        ):
+            running = Stack(receiving, watching, evaluating, routing)
+            # An alert that fires before is lost, and sent again a minute later.
+            discovered = "prometheus_notifications_alertmanagers_discovered"
+            wait_until(lambda: metric(evaluating, discovered) == 1, 30, "Prometheus to know its Alertmanager")
+            targets = sum(len(entries) for entries in exporter_config.values())
+            running.wait_for_query(f"count(component_target:auraconnect_component_up:last5m == 1) == {targets}")
+            yield running
+
+
+def exporter(folder: Path, config: Mapping[str, Any], port: int | None = None) -> HTTPServer:
+    """Return the exporter, not started, with a configuration (its sections)."""
+    path = folder / "exporter.json"  # which is YAML, too
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(config))
+    address = f"127.0.0.1:{port or free_port()}"
+    command = [
+        sys.executable,
+        *("-m", "auraconnect_exporter"),
+        f"--config.file={path}",
+        f"--web.listen-address={address}",
+        f"--web.external-url=http://{address}",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "exporter")}
+    return HTTPServer("exporter", command, folder / "exporter.log", url=f"http://{address}", env=environment)
+
+
+def get(url: str, timeout: float = 5.0) -> str:
+    """Return what a URL answers."""
+    with _opener.open(url, timeout=timeout) as response:
+        text: str = response.read().decode()
+        return text
+
+
+def metric(server: HTTPServer, name: str, **labels: str) -> float:
+    """Return the sum of a server's samples of this name with these labels."""
+    return sum(metric_values(server, name, **labels))
+
+
+def metric_values(server: HTTPServer, name: str, **labels: str) -> list[float]:
+    """Return a server's samples of this name with these labels."""
+    families = text_string_to_metric_families(get(f"{server.url}/metrics"))
+    samples = (sample for family in families for sample in family.samples if sample.name == name)
+    return [sample.value for sample in samples if labels.items() <= sample.labels.items()]
+
+
+def wait_until(predicate: Callable[[], bool], timeout: float, what: str) -> None:
+    """Ask again and again, since no server tells by itself. Raises TimeoutError that names `what`."""
+    deadline = time.monotonic() + timeout
+    while not predicate():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"Waited {timeout:g} s in vain for: {what}")
+        time.sleep(0.1)
