@@ -119,8 +119,8 @@ def archive(sources: Sequence[Source], distribution: str, codename: str) -> Sour
     candidates = [source for source in candidates if not re.search(r"[-/]", source.suite)] or candidates
     if not candidates:
         raise ServerUnavailable(
-            f"apt's configuration names no archive of {distribution} {codename} to fetch servers from; "
-            "put the server programs on PATH instead."
+            f"apt's configuration names no archive of {distribution} {codename} to fetch from; "
+            "install the package yourself."
         )
     return max(candidates, key=likeness)
 
@@ -203,6 +203,8 @@ def services_held(policy: Path) -> Iterator[None]:
 
 
 def _unpack(suite: str, packages: Sequence[str], folder: Path, tree: Path) -> None:
+    if not shutil.which("apt-get") or not shutil.which("dpkg"):
+        raise ServerUnavailable(f"{packages[0]} comes with apt-get and dpkg, which are not here; install it yourself.")
     apt = _Apt(suite, folder / "apt")
     work = folder / "unfinished"
     shutil.rmtree(work, ignore_errors=True)  # of a fetch that was killed
@@ -228,8 +230,6 @@ class _Apt:
     """
 
     def __init__(self, suite: str, folder: Path) -> None:
-        if not shutil.which("apt-get") or not shutil.which("dpkg"):
-            raise ServerUnavailable("Servers are fetched with apt-get and dpkg, which are not here; put them on PATH.")
         distribution, codename = os_release()
         source = archive(_machine_sources(), distribution, codename)
         for part in ("state/lists/partial", "cache/archives/partial"):
@@ -288,7 +288,7 @@ def _run(command: Sequence[str], what: str, cwd: Path | None = None) -> str:
         said = (complaints or (result.stderr.strip() or "nothing").splitlines())[0]
         raise ServerUnavailable(
             f"Can't {what}: {command[0]} says “{said.rstrip('. ')}”; "
-            "check the network and apt's sources, or put the server programs on PATH."
+            "check the network and apt's sources, or install the package yourself."
         )
     return result.stdout
 

@@ -67,3 +67,13 @@ def test_the_locks_hold_what_the_project_asks_for(name: str, extras: list[str]) 
     assert {re.split(r"[^\w-]", one)[0].lower() for one in asked} - pinned == set()
     assert "://" not in text
     assert "--index" not in text
+
+
+def test_what_is_tested_is_what_runs() -> None:
+    """Every version in the runtime lock is that of the test lock."""
+    ours, tests = (
+        set(re.findall(r"^[a-z0-9-]+==\S+", Path(name).read_text(encoding="utf-8"), re.MULTILINE))
+        for name in ("requirements.lock", "requirements-test.lock")
+    )
+    assert ours
+    assert ours - tests == set()

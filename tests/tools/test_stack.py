@@ -60,7 +60,7 @@ class Run:
 
 @pytest.fixture
 def start(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
-    """Start ./run's Python part in the copy, with these variables; kill what is left at the end."""
+    """Start ./run's Python part in the copy, with these variables; stop what is left at the end."""
     with ExitStack() as running:
         # Two at the same moment would find the same usual ports free.
         ports = running.enter_context((tmp_path_factory.getbasetemp().parent / "usual-ports").open("w"))
@@ -81,7 +81,9 @@ def start(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
                     text=True,
                 )
             )
-            running.callback(process.kill)
+            # Asked to stop, it waits for its servers, so that the ports are free for the next test.
+            running.callback(process.communicate)
+            running.callback(process.terminate)
             return Run(process)
 
         yield start
@@ -182,8 +184,8 @@ def test_without_servers_the_exporter_goes_on(start: Started, tmp_path: Path) ->
         assert found is not None
         (tools / name).symlink_to(found)
     run = start(path=str(tools), XDG_CACHE_HOME=str(tmp_path))
-    run.until("Prometheus can't run, the rest goes on without it: Servers are fetched with apt-get")
-    run.until("Alertmanager can't run, the rest goes on without it: Servers are fetched with apt-get")
+    run.until("Prometheus can't run, the rest goes on without it: prometheus comes with apt-get")
+    run.until("Alertmanager can't run, the rest goes on without it: prometheus-alertmanager comes with apt-get")
     run.until("Ctrl-C")
     with urllib.request.urlopen(f"{run.url('Exporter')}/-/ready", timeout=5) as response:
         assert response.status == 200
