@@ -1,6 +1,8 @@
 """What every alert of the pack owes to the people who are called by it."""
 
 import re
+import subprocess
+import textwrap
 from collections import Counter
 from typing import Any
 
@@ -83,6 +85,17 @@ def test_an_alert_has_a_runbook_that_acts(name: str) -> None:
     assert all(body.strip() for body in sections.values())
     assert "```bash\n" in sections["Diagnosis"]
     assert "```bash\n" in sections["Mitigation"]
+
+
+@each_name
+def test_a_runbooks_commands_can_be_pasted(name: str) -> None:
+    """Every block of commands is valid bash."""
+    text = (RUNBOOKS[0].parent / f"{name}.md").read_text()
+    blocks = re.findall(r"^( *)```bash\n(.*?)^ *```", text, flags=re.MULTILINE | re.DOTALL)
+    assert blocks
+    for _, block in blocks:
+        done = subprocess.run(["bash", "-n"], input=textwrap.dedent(block), capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_runbooks_and_tests_belong_to_alerts() -> None:
