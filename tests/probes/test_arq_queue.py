@@ -136,13 +136,15 @@ async def test_a_queue_without_a_health_key_has_no_worker(redis: Redis, watch: W
 
 
 async def test_a_long_queue_is_counted_in_full(redis: Redis, watch: Watch) -> None:
-    """Only the oldest are looked at one by one; none is forgotten in the count."""
+    """Only the oldest are looked at one by one; none is forgotten in the count, and the one that runs has no age."""
     number = MAX_DUE_JOBS + 500
     async with connected(redis) as client:
         await client.set(f"{QUEUE}:health-check", "j_complete=0")
-        await client.zadd(QUEUE, {str(job): time.time() * 1000 for job in range(number)})
+        now = time.time()
+        await client.zadd(QUEUE, {str(job): (now - (100 if job == 0 else 10)) * 1000 for job in range(number)})
         await client.set("arq:in-progress:0", "1")
     attempt = await watch(arq(redis)).attempt()
+    assert value(attempt, "worker_queue_oldest_job_age_seconds", QUEUE) == pytest.approx(10, abs=1)
     assert value(attempt, "worker_jobs_in_progress", QUEUE) == 1
     assert value(attempt, "worker_queue_depth", QUEUE) == number - 1
 

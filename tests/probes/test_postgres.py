@@ -147,6 +147,19 @@ async def test_one_session_is_kept_between_checks_outside_any_transaction(
         assert session_states(admin) == ["idle"]
 
 
+async def test_every_statement_is_read_only_and_bounded(
+    postgres: PostgreSQL, admin: psycopg.Connection, watch: Watch
+) -> None:
+    """The server's own log shows each in a transaction that can't write and has time limits."""
+    admin.execute("ALTER SYSTEM SET log_statement = 'all'")
+    admin.execute("ALTER SYSTEM SET log_line_prefix = '%a '")
+    admin.execute("SELECT pg_reload_conf()")
+    await watch(database(postgres), timeout=2.0).attempt()
+    ours = [line for line in postgres.log_tail(1000).splitlines() if "auraconnect-exporter LOG:  statement: " in line]
+    bounded = "BEGIN READ ONLY; SET LOCAL statement_timeout = 2000; SET LOCAL lock_timeout = 1000; "
+    assert [line.partition("statement: ")[2][: len(bounded)] for line in ours] == [bounded] * 3
+
+
 async def test_a_connection_cut_between_checks_is_no_failure(
     postgres: PostgreSQL, admin: psycopg.Connection, watch: Watch
 ) -> None:

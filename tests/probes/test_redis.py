@@ -91,6 +91,20 @@ def test_a_field_that_a_server_lacks_has_no_series() -> None:
     assert [(sample.metric.name, sample.value) for sample in samples] == [("redis_memory_used_bytes", 7.0)]
 
 
+async def test_signing_in_is_no_part_of_the_latency(watch: Watch) -> None:
+    """A server that takes its time over AUTH answers a PING as fast as ever."""
+
+    async def slow_to_sign_in(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers = {b"AUTH": b"+OK\r\n", b"PING": b"+PONG\r\n", b"INFO": b"$0\r\n\r\n"}
+        while word := (await reader.readline()).strip():
+            await asyncio.sleep(0.2 if word == b"AUTH" else 0)
+            writer.write(answers.get(word, b""))
+
+    async with serving(slow_to_sign_in) as port:
+        attempt = await watch(at(port)).attempt()
+    assert value(attempt, "redis_ping_duration_seconds") < 0.1
+
+
 async def test_a_slow_answer_is_a_finding(redis: Redis, watch: Watch) -> None:
     """A PING slower than the limit says how slow it was."""
     attempt = await watch(dataclasses.replace(cache(redis), slow=0.0)).attempt()

@@ -160,11 +160,12 @@ async def test_a_check_that_ignores_its_end_is_left_behind_and_a_new_probe_takes
 
     probes = [Scripted(deaf), Scripted(answer)]
     watched = Watched(lambda: probes.pop(0), DEADLINE)
-    stuck, good = await watched.attempt(), await watched.attempt()
-    assert (stuck.reason, good.reason, probes) == (Reason.TIMEOUT, None, [])
-    tasks = asyncio.all_tasks()
-    released.set()
-    await asyncio.wait(tasks - {asyncio.current_task()})
+    try:
+        stuck, good = await watched.attempt(), await watched.attempt()
+        assert (stuck.reason, good.reason, probes) == (Reason.TIMEOUT, None, [])
+    finally:
+        released.set()
+    await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()})
 
 
 async def test_a_check_that_is_cancelled_from_within_is_a_failure_like_any_other() -> None:
