@@ -35,3 +35,8 @@ def alerts() -> list[dict[str, Any]]:
 def alert_names() -> list[str]:
     """Return the name of every alert, once."""
     return sorted({alert["alert"] for alert in alerts()})
+
+
+def alert_id(alert: dict[str, Any]) -> str:
+    """Return what tells an alerting rule from the others: its name, and its severity unless it takes its source's."""
+    return "-".join(filter(None, [alert["alert"], alert["labels"].get("severity")]))

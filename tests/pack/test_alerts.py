@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
-from tests.pack.files import PROMETHEUS, RULE_TESTS, RULES, RUNBOOKS, alert_names, alerts, load, rules
+from tests.pack.files import PROMETHEUS, RULE_TESTS, RULES, RUNBOOKS, alert_id, alert_names, alerts, load, rules
 
-SEVERITIES = {"critical", "warning", "info", "none"}
+ESCALATING = {"critical", "warning", "info"}
+SEVERITIES = ESCALATING | {"none"}
 SYMPTOMS = {"availability", "errors", "latency", "saturation", "security", "maintenance", "monitoring"}
 RUNBOOK_SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Escalation"]
+# What an alert may carry beside the labels that all have: an escalation says for whom it is, and what climbed.
+EXTRA_LABELS = {name: {"escalation", "source_alert"} for name in ("EscalatedToSecondary", "EscalatedToManager")}
 BASE = '{{ with query "auraconnect:external_url:info" }}{{ . | first | label "url" }}{{ end }}'
 
-each_alert = pytest.mark.parametrize(
-    "alert", alerts(), ids=lambda alert: f"{alert['alert']}-{alert['labels']['severity']}"
-)
+each_alert = pytest.mark.parametrize("alert", alerts(), ids=alert_id)
 each_name = pytest.mark.parametrize("name", alert_names())
 
 
@@ -34,9 +35,13 @@ def expected_alerts(name: str) -> list[dict[str, Any]]:
 
 @each_alert
 def test_an_alert_says_how_severe_it_is_and_what_it_is_a_symptom_of(alert: dict[str, Any]) -> None:
-    """Severity and symptom are words that routes and escalation know."""
-    assert alert["labels"]["severity"] in SEVERITIES
-    assert alert["labels"]["symptom"] in SYMPTOMS
+    """Severity and symptom are words that routes and escalation know; an escalation takes those of its source."""
+    labels = alert["labels"]
+    if "escalation" in labels:
+        assert not labels.keys() & {"severity", "component", "target", "symptom"}
+    else:
+        assert labels["severity"] in SEVERITIES
+        assert labels["symptom"] in SYMPTOMS
 
 
 @each_alert
@@ -56,7 +61,8 @@ def test_an_alert_is_tested_with_the_labels_that_identify_it(name: str) -> None:
     assert seen
     for expected in seen:
         labels = expected["exp_labels"].keys()
-        assert {"severity", "component", "symptom"} <= labels <= {"severity", "component", "target", "symptom"}
+        assert {"severity", "component", "symptom"} <= labels
+        assert labels <= {"severity", "component", "target", "symptom"} | EXTRA_LABELS.get(name, set())
 
 
 @each_name
@@ -106,7 +112,7 @@ def test_runbooks_and_tests_belong_to_alerts() -> None:
 
 def test_thresholdmissing_names_every_series_that_rules_read() -> None:
     """A series that some rule compares with, or takes its links from, cannot vanish unseen."""
-    selector = re.compile(r"auraconnect:\w+:threshold\{[^}]*\}|auraconnect:external_url:info")
+    selector = re.compile(r"auraconnect:\w+:(?:threshold|seconds)\{[^}]*\}|auraconnect:external_url:info")
     watched = next(alert["expr"] for alert in alerts() if alert["alert"] == "ThresholdMissing")
     read = {
         found
@@ -115,6 +121,10 @@ def test_thresholdmissing_names_every_series_that_rules_read() -> None:
         for text in (rule["expr"], *rule.get("annotations", {}).values())
         for found in selector.findall(text)
     }
+    # The delays of escalation are joined on severity, so that one reading means each of them.
+    joined = {found for found in read if "escalation=" in found}
+    read -= joined
+    read |= {found.replace("{", f'{{severity="{severity}", ') for found in joined for severity in ESCALATING}
     assert set(re.findall(r"absent\(([^)]*)\)", watched)) == read
     assert read
 
