@@ -35,7 +35,7 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -264,9 +264,6 @@ class Server:
 class HTTPServer(Server):
     """A server that tells with `GET <url>/-/ready` whether it serves: Prometheus, Alertmanager, the exporter."""
 
-    # A proxy of the environment has no business on the loopback.
-    _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
     def __init__(
         self,
         name: str,
@@ -281,11 +278,14 @@ class HTTPServer(Server):
 
     def is_ready(self) -> bool:
         """Return whether `/-/ready` answers 200."""
+        connection = http.client.HTTPConnection(urllib.parse.urlsplit(self.url).netloc, timeout=1)
         try:
-            with self._opener.open(f"{self.url}/-/ready", timeout=1) as response:
-                return bool(response.status == http.HTTPStatus.OK)
+            connection.request("GET", "/-/ready")
+            return connection.getresponse().status == http.HTTPStatus.OK
         except (OSError, http.client.HTTPException):
             return False
+        finally:
+            connection.close()
 
 
 class Prometheus(HTTPServer):
