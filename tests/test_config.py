@@ -236,8 +236,10 @@ BROKEN = [
     ),
     (
         "database: [{name: a, url: 'postgresql://u:hun#ter2@h/d'}]",
-        "…/exporter.yml:1: database[0].url: "
-        "has a # or @ too many: in a password they must stand percent-encoded, or use a file",
+        (
+            "…/exporter.yml:1: database[0].url: "
+            "has a # or @ too many: in a password they must stand percent-encoded, or use a file"
+        ),
     ),
     (
         "database: [{name: a, url: 'postgresql://u@h,i/d'}]",
