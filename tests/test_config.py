@@ -253,6 +253,7 @@ BROKEN = [
         "api: [{name: a, url: 'https://u:hunter2@h'}]",
         "…/exporter.yml:1: api[0].url: has a user or password, which does not belong into a URL",
     ),
+    ("api: [{name: a, url: 'http://h/é'}]", "…/exporter.yml:1: api[0].url: has a path that must be percent-encoded"),
     (
         "api: [{name: a, url: 'http://h', statuses: [2000]}]",
         "…/exporter.yml:1: api[0].statuses: expected one or more HTTP status codes from 100 to 599",

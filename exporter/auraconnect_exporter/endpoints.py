@@ -94,6 +94,8 @@ def http(url: str, ca_file: str | None = None) -> HttpUrl:
         raise EndpointProblem("has no host")
     if parts.username or parts.password:
         raise EndpointProblem("has a user or password, which does not belong into a URL")
+    if not (parts.path + parts.query).isascii():
+        raise EndpointProblem("has a path that must be percent-encoded")
     if ca_file and parts.scheme != "https":
         raise EndpointProblem("is not https://, so a ca_file means nothing")
     tls = parts.scheme == "https"
