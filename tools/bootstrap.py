@@ -18,7 +18,8 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.packages import ServerUnavailable, cache_folder, fetch, os_release
+from tools.packages import ServerUnavailable, cache_folder, fetch
+from tools.sources import os_release
 
 ROOT = Path(__file__).resolve().parent.parent
 _AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")

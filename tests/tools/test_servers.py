@@ -250,10 +250,11 @@ class TestServer:
         """SIGKILL to the process that started a server leaves none of the server's processes, frozen or not."""
         code = f"""
 import pathlib, sys
-from tools.servers import {kind}, _descendants
+from tools.processes import descendants
+from tools.servers import {kind}
 server = {kind}(pathlib.Path(sys.argv[1])).__enter__()
 {"server.freeze()" if frozen else ""}
-print(server.pid, *_descendants(server.pid), flush=True)
+print(server.pid, *descendants(server.pid), flush=True)
 sys.stdin.read()
 """
         with tempfile.TemporaryDirectory() as scratch:
