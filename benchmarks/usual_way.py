@@ -39,30 +39,44 @@ class PostgresExporter(HTTPServer):
 
 
 @contextmanager
-def alerting(folder: Path, exporter: PostgresExporter, pagerduty: PagerDuty) -> Iterator[None]:
-    """Start Prometheus and Alertmanager, both without a past; they stop at the end of the block.
+def alerting(folder: Path, dsn: str) -> Iterator[PagerDuty]:
+    """Watch a PostgreSQL that is up, until the end of the block; gives the stand-in at which pages arrive.
 
-    Without a past, since Alertmanager's default `group_interval` makes an alert that comes back within five
-    minutes wait for the rest of them. That would count against the usual way, where faults are rarer than here.
+    To start all of it anew for each fault is in its favor: by Alertmanager's default `group_interval`, an alert
+    that comes back within five minutes waits for the rest of them.
     """
-    folder.mkdir()
-    route = {"receiver": "pagerduty"}
+    with (
+        PagerDuty(ROUTING_KEY) as pagerduty,
+        PostgresExporter(folder, dsn) as exporter,
+        Alertmanager(folder, _alertmanager_config(folder, pagerduty)) as alertmanager,
+        Prometheus(folder, _prometheus_config(folder, exporter, alertmanager)) as prometheus,
+    ):
+        discovered = "prometheus_notifications_alertmanagers_discovered"
+        wait_until(lambda: metric(prometheus, discovered) == 1, 30, "Prometheus to know its Alertmanager")
+        wait_until(lambda: '"1"' in get(f"{prometheus.url}/api/v1/query?query=pg_up"), 60, "pg_up in Prometheus")
+        yield pagerduty
+
+
+def _alertmanager_config(folder: Path, pagerduty: PagerDuty) -> Path:
     receiver = {"name": "pagerduty", "pagerduty_configs": [{"routing_key": ROUTING_KEY, "severity": "critical"}]}
-    config = {"global": {"pagerduty_url": pagerduty.url}, "route": route, "receivers": [receiver]}
-    with Alertmanager(folder, _write(folder / "alertmanager.yml", config)) as alertmanager:
-        rule = {"alert": "PostgreSQLDown", "expr": "pg_up == 0", "labels": {"severity": "critical"}}
-        rules = _write(folder / "rules.yml", {"groups": [{"name": "postgresql", "rules": [rule]}]})
-        config = {
-            "global": {"scrape_interval": SECONDS, "evaluation_interval": SECONDS},
-            "rule_files": [str(rules)],
-            "alerting": {"alertmanagers": [{"static_configs": [{"targets": [_address(alertmanager)]}]}]},
-            "scrape_configs": [{"job_name": "postgresql", "static_configs": [{"targets": [_address(exporter)]}]}],
-        }
-        with Prometheus(folder, _write(folder / "prometheus.yml", config)) as prometheus:
-            discovered = "prometheus_notifications_alertmanagers_discovered"
-            wait_until(lambda: metric(prometheus, discovered) == 1, 30, "Prometheus to know its Alertmanager")
-            wait_until(lambda: '"1"' in get(f"{prometheus.url}/api/v1/query?query=pg_up"), 60, "pg_up in Prometheus")
-            yield
+    config = {
+        "global": {"pagerduty_url": pagerduty.url},
+        "route": {"receiver": "pagerduty"},
+        "receivers": [receiver],
+    }
+    return _write(folder / "alertmanager.yml", config)
+
+
+def _prometheus_config(folder: Path, exporter: HTTPServer, alertmanager: HTTPServer) -> Path:
+    rule = {"alert": "PostgreSQLDown", "expr": "pg_up == 0", "labels": {"severity": "critical"}}
+    rules = _write(folder / "rules.yml", {"groups": [{"name": "postgresql", "rules": [rule]}]})
+    config = {
+        "global": {"scrape_interval": SECONDS, "evaluation_interval": SECONDS},
+        "rule_files": [str(rules)],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [_address(alertmanager)]}]}]},
+        "scrape_configs": [{"job_name": "postgresql", "static_configs": [{"targets": [_address(exporter)]}]}],
+    }
+    return _write(folder / "prometheus.yml", config)
 
 
 def _address(server: HTTPServer) -> str:
