@@ -22,8 +22,8 @@ lock_command := uv pip compile --quiet --universal --generate-hashes --python-ve
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
 lock: ## pin the newest versions of all dependencies (needs uv)
-	$(lock_command) --upgrade --output-file requirements.lock pyproject.toml
 	$(lock_command) --upgrade --extra test --output-file requirements-test.lock pyproject.toml
+	$(lock_command) --upgrade --constraint requirements-test.lock --output-file requirements.lock pyproject.toml
 	$(lock_command) --upgrade --output-file tests/probes/arq-requirements.lock tests/probes/arq-requirements.txt
 
 bench-page: ## time from fault to page, beside the usual way (about half an hour)

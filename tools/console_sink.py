@@ -88,16 +88,16 @@ def render(page: Page) -> str:
 class ConsoleSink(AbstractContextManager["ConsoleSink"]):
     """The HTTP server, on a port of its own while the block lasts.
 
-    Every page goes to the log file; `show` gets the text of those that would reach a person, which is all
-    but the heartbeat (severity none).
+    What would reach a person goes to the log file, and its text to `show`: all but the heartbeat (severity none).
     """
 
     def __init__(self, log: Path, show: Callable[[str], None]) -> None:
         def take(page: Page) -> None:
+            if all(alert.severity == "none" for alert in page.alerts):
+                return
             with lock, log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(page), ensure_ascii=False) + "\n")
-                if any(alert.severity != "none" for alert in page.alerts):
-                    show(render(page))
+                show(render(page))
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from tools.sources import Source, archive, os_release, parse_deb822, parse_one_line, stanza
 
-__all__ = ["ServerUnavailable", "cache_folder", "fetch", "install", "os_release", "services_held"]
+__all__ = ["ServerUnavailable", "cache_folder", "fetch", "install", "services_held"]
 
 # A library that no server needs at run time, though a dependency says so: they are three quarters of the
 # download (LLVM is PostgreSQL's JIT compiler) and of the disk space.

@@ -33,6 +33,8 @@ PROGRAMS = {
     "psql": _Program("postgresql", ("psql",), _POSTGRESQL),
     "redis-server": _Program("redis-server", ("redis-server",)),
     "redis-cli": _Program("redis-server", ("redis-cli",)),
+    "pgbouncer": _Program("pgbouncer", ("pgbouncer",)),
+    "openssl": _Program("openssl", ("openssl",)),
     "postgres-exporter": _Program("prometheus-postgres-exporter", ("prometheus-postgres-exporter",)),
 }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import shutil
 import subprocess
 import threading
 import time
@@ -23,7 +22,7 @@ from auraconnect_exporter.probes.base import Probe
 from auraconnect_exporter.probes.runner import Runner
 from auraconnect_exporter.targets import Postgres, System, Target, Workers
 from auraconnect_exporter.targets import Redis as RedisSystem
-from tools.packages import cache_folder, fetch, os_release
+from tools.programs import program
 from tools.servers import PostgreSQL, Redis
 
 CLOCK: Final[Clock] = time
@@ -194,18 +193,22 @@ async def close_at_once(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> No
     """Accept, and close."""
 
 
-def openssl() -> str | Path:
-    """Return the command of that name."""
-    return shutil.which("openssl") or fetch(os_release()[1], ["openssl"], cache_folder()) / "usr/bin/openssl"
-
-
 def self_signed(folder: Path, *names: str, days: int = 2) -> tuple[Path, Path]:
     """Make a certificate that signs itself, for host names; returns the certificate's file and the key's."""
     certificate, key = folder / f"{names[0]}.pem", folder / f"{names[0]}.key"
     alternatives = ",".join(f"DNS:{name}" for name in names)
     subprocess.run(
         [
-            *(openssl(), "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
+            *(
+                program("openssl"),
+                "req",
+                "-x509",
+                "-nodes",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+            ),
             *("-subj", f"/CN={names[0]}", "-addext", f"subjectAltName={alternatives}", "-days", str(days)),
             *("-out", certificate, "-keyout", key),
         ],

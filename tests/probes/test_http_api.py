@@ -16,7 +16,8 @@ from auraconnect_exporter.model import Reason
 from auraconnect_exporter.probes.http_api import MAX_BODY_BYTES
 from auraconnect_exporter.targets import Http
 from tests.probes.conftest import Watch
-from tests.probes.support import Handler, close_at_once, openssl, say_garbage, self_signed, serving, value, values
+from tests.probes.support import Handler, close_at_once, say_garbage, self_signed, serving, value, values
+from tools.programs import program
 from tools.servers import free_port
 
 GOOD = frozenset({200})
@@ -56,7 +57,7 @@ def serves_as(folder: Path, *names: str) -> tuple[Path, ssl.SSLContext]:
 
 def expiry(certificate: Path) -> float:
     """Return when a certificate expires, as openssl reads it, in Unix seconds."""
-    command = [openssl(), "x509", "-in", certificate, "-noout", "-enddate"]
+    command: list[str | Path] = [program("openssl"), "x509", "-in", certificate, "-noout", "-enddate"]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     return datetime.strptime(said, "notAfter=%b %d %H:%M:%S %Y GMT").replace(tzinfo=UTC).timestamp()
 

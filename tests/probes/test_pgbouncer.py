@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from auraconnect_exporter.model import Reason
 from auraconnect_exporter.targets import Postgres
 from tests.probes.conftest import Watch
 from tests.probes.support import PASSWORD, values
-from tools.packages import cache_folder, fetch, os_release
+from tools.programs import program
 from tools.servers import PostgreSQL, Server, free_port
 
 
@@ -41,13 +40,10 @@ pool_mode = transaction
 default_pool_size = 1
 server_login_retry = 1
 """)
-        program = (
-            shutil.which("pgbouncer") or fetch(os_release()[1], ["pgbouncer"], cache_folder()) / "usr/sbin/pgbouncer"
-        )
         # Like PostgreSQL, it refuses to run as root.
         super().__init__(
             "pgbouncer",
-            [program, config],
+            [program("pgbouncer"), config],
             folder / "pgbouncer.log",
             user="nobody" if os.geteuid() == 0 else None,
         )
