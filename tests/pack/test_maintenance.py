@@ -39,17 +39,22 @@ FIRING = [
     alert("DatabaseConnectionLost", "critical", "database", "primary"),
     alert("ConnectionsNearLimit", "warning", "database", "primary", "saturation"),
     alert("NonCriticalServiceInterrupted", "info", "database", "replica"),
+    alert("ComponentDegraded", "warning", "redis", "primary", "latency"),
+    alert("RedisUnreachable", "critical", "redis", "primary"),
     alert("MemoryUsageHigh", "warning", "host", "host1", "saturation"),
     alert("DiskUsageHigh", "warning", "host", "host1:/var", "saturation"),
     alert("SystemDown", "critical", "api"),
     alert("ErrorRateElevated", "info", "api", "auraconnect-api", "errors"),
-    # None of these may ever be muted.
+    # None of these may ever be muted, nor mute.
     alert("SecuritySignal", "warning", "database", "primary", "security"),
     alert("SecurityBreachDetected", "critical", "other", "several", "security"),
     alert("PostedBySomebody", "critical", "database", "", "security"),
+    alert("PostedWithoutSense", "catastrophic", "database", "primary"),
     alert("MaintenanceOverrun", "warning", "database", "primary", "maintenance"),
+    alert("ScheduledMaintenanceUpcoming", "info", "all", "", "maintenance"),
     alert("ExporterDown", "critical", "monitoring", "", "monitoring"),
-    alert("TargetMissing", "warning", "monitoring", "alertmanager", "monitoring"),
+    alert("TargetMissing", "warning", "monitoring", "alertmanager", "availability"),
+    alert("AlertmanagerDown", "critical", "monitoring", "alertmanager", "monitoring"),
     alert("EscalatedToManager", "warning", "database", "primary", "saturation")
     | {"escalation": "manager", "source_alert": "ConnectionsNearLimit"},
     alert("EscalatedToSecondary", "critical", "database", "primary")
@@ -59,7 +64,7 @@ FIRING = [
 
 DATABASE = {"ConnectionsNearLimit", "NonCriticalServiceInterrupted"}
 HOST = {"MemoryUsageHigh", "DiskUsageHigh"}
-NOTICES = DATABASE | HOST | {"ErrorRateElevated"}
+NOTICES = DATABASE | HOST | {"ComponentDegraded", "ErrorRateElevated"}
 
 
 @pytest.mark.parametrize(
@@ -89,12 +94,13 @@ NOTICES = DATABASE | HOST | {"ErrorRateElevated"}
         pytest.param([maintenance("all")], NOTICES, id="all"),
         pytest.param(
             [maintenance("all", mute_critical="true"), maintenance("database")],
-            NOTICES | {"DatabaseConnectionLost", "SystemDown"},
+            NOTICES | {"DatabaseConnectionLost", "RedisUnreachable", "SystemDown"},
             id="all and criticals",
         ),
         pytest.param(
             [
                 maintenance("monitoring", mute_critical="true"),
+                maintenance("monitoring", target="alertmanager", mute_critical="true"),
                 maintenance("other", mute_critical="true"),
                 maintenance("database", target="elsewhere", mute_critical="true"),
                 maintenance("host", target="host1"),
