@@ -49,6 +49,7 @@ FIRING = [
     alert("SecuritySignal", "warning", "database", "primary", "security"),
     alert("SecurityBreachDetected", "critical", "other", "several", "security"),
     alert("PostedBySomebody", "critical", "database", "", "security"),
+    alert("PostedByTheDatabase", "critical", "database", "primary", "security"),
     alert("PostedWithoutSense", "catastrophic", "database", "primary"),
     alert("MaintenanceOverrun", "warning", "database", "primary", "maintenance"),
     alert("ScheduledMaintenanceUpcoming", "info", "all", "", "maintenance"),
@@ -181,8 +182,8 @@ def iso(moment: float) -> str:
 
 
 def await_inhibited(alertmanager: Alertmanager, count: int, expected: set[str]) -> None:
-    """Wait until Alertmanager has so many alerts and inhibits the expected ones alone; fail after five seconds."""
-    deadline = time.monotonic() + 5
+    """Wait until Alertmanager has so many alerts and inhibits the expected ones alone; fail after ten seconds."""
+    deadline = time.monotonic() + 10
     while True:
         with urllib.request.urlopen(f"{alertmanager.url}/api/v2/alerts", timeout=5) as answer:
             alerts = json.load(answer)
