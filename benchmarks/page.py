@@ -39,7 +39,7 @@ from typing import Any
 from benchmarks import usual_way
 from tests.e2e import database as faults
 from tests.e2e.database import PASSWORD, database
-from tests.e2e.stack import Stack, stack
+from tests.e2e.stack import stack
 from tests.standins.pagerduty import PagerDuty
 from tests.standins.proxy import Proxy
 from tools.servers import program
@@ -112,7 +112,7 @@ def measure_blips(count: int, seed: int) -> Blips:
         # What the last one might cause is sent by then.
         running.wait_for_evaluation()
         running.wait_for_evaluation()
-        messages = _messages(running)
+        messages = sum(len(of_channel) for of_channel in running.messages())
         _tell(f"{count} blips: {messages} messages")
         begun = time.monotonic()
         with faults.killed(blinking):
@@ -142,11 +142,6 @@ def _seconds_to_page(pagerduty: PagerDuty, begun: float) -> Seconds:
 def _hush() -> None:
     """Keep the mail server's remark on its own code out of the progress."""
     logging.getLogger("mail.log").setLevel(logging.ERROR)
-
-
-def _messages(running: Stack) -> int:
-    to = running.channels
-    return sum(len(requests) for requests in (to.pagerduty.requests, to.slack.requests, to.sns.requests, to.mail.mails))
 
 
 def _tell(progress: str) -> None:

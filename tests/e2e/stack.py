@@ -31,6 +31,20 @@ class Stack:
     prometheus: Prometheus
     alertmanager: Alertmanager
 
+    def messages(self, target: str = "") -> list[list[str]]:
+        """Return how each message about a database, or any, begins, by channel: PagerDuty, Slack, email, SMS.
+
+        Not those about the rest of the world, such as a Prometheus that is slow on a busy machine.
+        """
+        to, where = self.channels, f"database/{target}"
+        keys = {event.dedup_key for event in to.pagerduty.triggers if where in event.payload["summary"]}
+        return [
+            [event.action for event in to.pagerduty.events if event.dedup_key in keys],
+            [message.text.split()[0] for message in to.slack.messages if where in message.text],
+            [mail.subject.split()[0] for mail in to.mail.mails if where in mail.subject],
+            [message.message.split()[0] for message in to.sns.published if where in message.message],
+        ]
+
     def query(self, expression: str) -> list[float]:
         """Return the values of a PromQL expression, now."""
         answer = json.loads(get(f"{self.prometheus.url}/api/v1/query?{urlencode({'query': expression})}"))
@@ -40,11 +54,16 @@ class Stack:
         """Wait until Prometheus has an answer to an expression."""
         wait_until(lambda: bool(self.query(expression)), timeout, expression)
 
-    def wait_for_evaluation(self, timeout: float = 30.0) -> None:
-        """Wait until Prometheus has evaluated every group of rules at a moment later than this one."""
-        now = time.time()
-        last = "prometheus_rule_group_last_evaluation_timestamp_seconds"
-        wait_until(lambda: min(metric_values(self.prometheus, last)) > now, timeout, "another evaluation of all rules")
+    def wait_for_evaluation(self, group: str = "auraconnect-availability", timeout: float = 30.0) -> None:
+        """Wait until Prometheus has evaluated a group of rules at a moment later than this one."""
+        now = datetime.now(UTC)
+
+        def last() -> datetime:
+            groups = json.loads(get(f"{self.prometheus.url}/api/v1/rules"))["data"]["groups"]
+            (evaluated,) = (one["lastEvaluation"] for one in groups if one["name"] == group)
+            return datetime.fromisoformat(evaluated)
+
+        wait_until(lambda: last() > now, timeout, f"another evaluation of {group}")
 
     def wait_for_failed_checks(self, count: int, timeout: float = 30.0, **target: str) -> None:
         """Wait until exactly so many of a target's checks have failed and the last one has not. Raises if more."""

@@ -45,5 +45,5 @@ def test_other_probes_keep_their_rhythm_while_postgresql_is_frozen(
         assert metric(watching, "auraconnect_component_up", **of_database) == 0
         for seen in runs.values():
             gaps = [later - earlier for earlier, later in itertools.pairwise(seen)]
-            assert max(gaps) < INTERVAL + 0.5
-        assert slowest < 0.5
+            assert max(gaps) < INTERVAL + 1.0
+        assert slowest < 1.0
