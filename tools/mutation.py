@@ -226,10 +226,9 @@ class Bench:
         for number in range(jobs):
             self._copies.put(Path(shutil.copytree(rules, folder / str(number))))
 
-    def failing(self) -> list[Path]:
+    def failing(self, paths: Sequence[Path]) -> list[Path]:
         """Return the tests that fail on the rules as they are."""
         with ThreadPoolExecutor(self._jobs) as workers:
-            paths = sorted(self._rules.glob("tests/*.yml"))
             return [path for path, passed in zip(paths, workers.map(self._passes, paths), strict=True) if not passed]
 
     def try_all(self, changes: Sequence[Mutant], suite: Suite) -> Iterator[tuple[Mutant, str]]:
@@ -296,13 +295,15 @@ def main(arguments: Sequence[str]) -> int:
     changes = [
         mutant for file in files if options.only in {None, file} for mutant in mutants(file, (rules / file).read_text())
     ]
+    suite = Suite(rules)
+    asked = sorted({path for mutant in changes for path in suite.that_notice(mutant)})
     fates: list[tuple[Mutant, str]] = []
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
         bench = Bench(rules, Path(folder), options.jobs, program("promtool", options.release))
-        for path in bench.failing():
+        for path in bench.failing(asked):
             print(f"{path} fails on the rules as they are; repair that first.", file=sys.stderr)
             return 2
-        for mutant, fate in bench.try_all(changes, Suite(rules)):
+        for mutant, fate in bench.try_all(changes, suite):
             fates.append((mutant, fate))
             if fate == "survived":
                 print(f"[{len(fates)}/{len(changes)}] {mutant}", file=sys.stderr, flush=True)
