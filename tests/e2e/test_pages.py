@@ -125,7 +125,10 @@ def test_a_restart_of_the_exporter_during_the_outage_tells_nobody(
         wait_for_messages(running, 1, PAGE_SECONDS)
         for end in (running.exporter.stop, running.exporter.kill):
             end()
+            # Away for so long that rules which took its silence for a recovery would have said so.
             running.wait_for_query('up{job="auraconnect-exporter"} == 0')
+            running.wait_for_evaluation()
+            running.wait_for_flush()
             running.exporter.start()
             # The new process has its own verdict, and Prometheus has read it and evaluated its rules since.
             running.wait_for_query('auraconnect_component_up{component="database"} == 0')
