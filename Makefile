@@ -1,7 +1,7 @@
 # The two commands are ./run and ./test; these are the rest, and short names.
 python := .venv/bin/python
 
-.PHONY: help run test lint lock bench-page clean
+.PHONY: help run test lint lock mutation rules-package bench-page bench-rules clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,8 +26,17 @@ lock: ## pin the newest versions of all dependencies (needs uv)
 	$(lock_command) --upgrade --constraint requirements-test.lock --output-file requirements.lock pyproject.toml
 	$(lock_command) --upgrade --output-file tests/probes/arq-requirements.lock tests/probes/arq-requirements.txt
 
+mutation: ## change the rules in one place at a time, and see whether a test notices (about half an hour)
+	PYTHONPATH=. $(python) -m tools.mutation
+
+rules-package: ## pack the rules: a tar, and a PrometheusRule for the Prometheus operator
+	PYTHONPATH=. $(python) -m tools.rule_pack package
+
 bench-page: ## time from fault to page, beside the usual way (about half an hour)
 	PYTHONPATH=. $(python) -m benchmarks.page
+
+bench-rules: ## what the rules cost Prometheus over a large system
+	PYTHONPATH=. $(python) -m benchmarks.rules
 
 clean: ## remove what the commands made here
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
