@@ -46,7 +46,7 @@ FIRING = [
     alert("SystemDown", "critical", "api"),
     alert("ErrorRateElevated", "info", "api", "auraconnect-api", "errors"),
     # None of these may ever be muted, nor mute.
-    alert("SecuritySignal", "warning", "database", "primary", "security"),
+    alert("SecuritySignal", "warning", "host", "host1", "security"),
     alert("SecurityBreachDetected", "critical", "other", "several", "security"),
     alert("PostedBySomebody", "critical", "database", "", "security"),
     alert("PostedByTheDatabase", "critical", "database", "primary", "security"),
