@@ -73,12 +73,15 @@ def exported() -> set[str]:
 
 
 def expressions() -> Iterator[Node]:
-    """Yield the tree of every expression of the pack, those in annotations included."""
+    """Yield the tree of every expression of the pack, those in annotations included.
+
+    An annotation may put a query together: a selector that another printf made (%[1]s) is seen where it is made.
+    """
     for rule in rules():
         yield parse(rule["expr"])
         for text in rule.get("annotations", {}).values():
             for query in QUERY.findall(text):
-                yield parse("".join(query).replace("%q", '"x"').replace("%f", "1"))
+                yield parse("".join(query).replace("%q", '"x"').replace("%f", "1").replace("%[1]s", "up"))
 
 
 def selectors() -> Iterator[Selector]:
