@@ -17,6 +17,8 @@ FLOORS = [
     {"endpoints"},
     {"schema"},
     {"config"},
+    {"auth", "limits"},
+    {"tokens", "web_config"},
     {"probes"},
     {"monitor", "metrics"},
     {"web"},
@@ -36,6 +38,8 @@ LIBRARIES = {
     "httpcore": {"probes"},
     "psutil": {"probes"},
     "yaml": {"strict_yaml"},
+    "jwt": {"auth"},
+    "bcrypt": {"web_config"},
 }
 
 

@@ -239,7 +239,12 @@ class FileSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 def checked(sections: dict[str, Any]) -> FileSpec:
-    """Check names and types. Raises Problem."""
+    """Check names and types of the configuration file. Raises Problem."""
+    return converted(sections, FileSpec)
+
+
+def converted(data: object, kind: type[T]) -> T:
+    """Return what a document says as ``kind``, with names and types checked. Raises Problem."""
 
     def decode(kind: type, value: object) -> object:
         if kind is Duration:
@@ -247,7 +252,7 @@ def checked(sections: dict[str, Any]) -> FileSpec:
         raise NotImplementedError
 
     try:
-        return msgspec.convert(sections, FileSpec, dec_hook=decode)
+        return msgspec.convert(data, kind, dec_hook=decode)
     except msgspec.ValidationError as error:
         problem, _, at = str(error).partition(" - at `$")
         path = at.removesuffix("`").lstrip(".")
