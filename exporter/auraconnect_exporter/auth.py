@@ -284,7 +284,7 @@ class AccessTokens:
                 continue
             except InvalidAlgorithmError:
                 return Refused(Reason.SIGNATURE)
-            except (PyJWTError, ValueError, RecursionError):
+            except (PyJWTError, ValueError, RecursionError):  # some versions let those of the JSON reader through
                 return Refused(Reason.MALFORMED)
             if "crit" in decoded["header"]:  # an extension that must be understood, and isn't
                 return Refused(Reason.MALFORMED)
