@@ -73,7 +73,8 @@ def assign(firings: Sequence[Firing], new_id: Callable[[], str]) -> tuple[Assign
     """Return every span with its episode's id.
 
     An episode stays with the fact that it was opened for, its oldest, when new facts part a span: who has
-    acknowledged it keeps having acknowledged what they saw. A span without an episode gets a new id.
+    acknowledged it keeps having acknowledged what they saw. Where a late fact joins two spans the younger episode,
+    which may be open, shows both. A span without an episode gets a new id.
     """
     first: dict[str, Firing] = {}
     for firing in sorted(firings, key=lambda firing: firing.sequence):
@@ -81,8 +82,8 @@ def assign(firings: Sequence[Firing], new_id: Callable[[], str]) -> tuple[Assign
             first.setdefault(firing.episode, firing)
     assigned = []
     for span in spans(firings):
-        oldest_first = sorted(span.firings, key=lambda firing: firing.sequence)
-        own = next((firing.episode for firing in oldest_first if first.get(firing.episode) is firing), None)
+        newest_first = sorted(span.firings, key=lambda firing: -firing.sequence)
+        own = next((firing.episode for firing in newest_first if first.get(firing.episode) is firing), None)
         assigned.append(Assigned(span, own or new_id(), is_new=own is None))
     return tuple(assigned)
 

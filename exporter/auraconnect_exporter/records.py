@@ -187,3 +187,47 @@ class AuditEntry:
     address: str = ""
     outcome: str = "done"
     detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an Alertmanager says of one alert.
+
+    ``ends`` is None while it fires. ``updated`` is when Alertmanager last heard so from whoever fires it, which only
+    its list of alerts tells; a message that was under way may be older than what is known.
+    """
+
+    fingerprint: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    starts: Moment
+    ends: Moment | None = None
+    updated: Moment | None = None
+    suppressed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An alert that a person or a program posts, checked."""
+
+    alert_type: AlertType
+    severity: Severity
+    component: str
+    title: str
+    target: str = ""
+    description: str = ""
+    threshold_value: float | None = None
+    actual_value: float | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts, a person or a program, and from where."""
+
+    name: str
+    address: str = ""
+
+    def did(self, at: Moment, action: str, subject: str = "", outcome: str = "done") -> AuditEntry:
+        """Return the audit log's entry of an act."""
+        return AuditEntry(at, self.name, action, subject, self.address, outcome)

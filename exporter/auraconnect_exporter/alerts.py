@@ -1,0 +1,409 @@
+"""The alerts that are open, in memory, and all that happens to them: the only caller of the store's episodes.
+
+Prometheus owns firing, Alertmanager routing, we own what people do and the history. What Alertmanager tells us comes in
+by its webhook, at once, and by reading its list every half minute, which finds what no message told. What is posted to
+us we tell Alertmanager, again and again until it is resolved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any, Final, Protocol, TypeVar
+
+from auraconnect_exporter import ledger, reconcile
+from auraconnect_exporter.clients.alertmanager import (
+    AlertmanagerAlert,
+    AlertmanagerStatus,
+    PostableAlert,
+    UnusableWebhook,
+    Webhook,
+    parse_webhook,
+)
+from auraconnect_exporter.clients.json_client import ClientError
+from auraconnect_exporter.episodes import identity
+from auraconnect_exporter.model import Clock
+from auraconnect_exporter.records import (
+    SECOND,
+    Actor,
+    Draft,
+    Episode,
+    Event,
+    Identity,
+    Moment,
+    Origin,
+    Report,
+    moment,
+)
+from auraconnect_exporter.response_times import ResponseTimes
+from auraconnect_exporter.store import episodes as table
+from auraconnect_exporter.store import meta, set_aside
+from auraconnect_exporter.store.engine import Store, StoreError
+from auraconnect_exporter.store.transaction import Transaction
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+RECONCILE_SECONDS: Final = 30.0
+KEEP_ALIVE_SECONDS: Final = 60.0
+RETRY_SECONDS: Final = 5.0
+"""After something could not be reached."""
+REVISION_SECONDS: Final = 0.5
+"""How often to ask the store whether somebody else has written: another exporter's acknowledgement counts here, too."""
+
+LIFETIME: Final = 600 * SECOND
+"""How long Alertmanager believes a posted alert without hearing of it again: ten missed messages, or our restart."""
+
+
+class AlertmanagerApi(Protocol):
+    """What we need of an Alertmanager."""
+
+    async def alerts(self) -> list[AlertmanagerAlert]:
+        """Return what fires."""
+
+    async def post(self, alerts: Iterable[PostableAlert]) -> None:
+        """Tell it of alerts."""
+
+    async def status(self) -> AlertmanagerStatus:
+        """Return since when it runs."""
+
+
+class PrometheusApi(Protocol):
+    """What we need of a Prometheus."""
+
+    async def firing(self) -> Iterable[Mapping[str, str]]:
+        """Return the labels of the alerts that its rules fire."""
+
+
+class Alerts:
+    """Owns the open alerts, and the tasks that keep them true. ``base_url`` is where people reach our pages."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        alertmanagers: Mapping[str, AlertmanagerApi],
+        prometheus: PrometheusApi | None,
+        base_url: str,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._alertmanagers = alertmanagers
+        self._prometheus = prometheus
+        self._base_url = base_url
+        self._open: dict[str, Episode] = {}
+        self._suppressed: frozenset[str] = frozenset()
+        self._revision = -1
+        self._absent: dict[str, Moment] = {}
+        self._doubt = asyncio.Event()
+        self._news = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.unreachable: dict[str, float] = {}
+        """Since when (Unix seconds) the store and those around us can't be reached, by name."""
+        self.deliveries: dict[str, int] = {"accepted": 0, "unusable": 0, "refused": 0}
+        """Deliveries of the webhook by what became of them."""
+        self.times = ResponseTimes()
+
+    # ── State ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the store has told what is open."""
+        return self._revision >= 0
+
+    @property
+    def open(self) -> tuple[Episode, ...]:
+        """What is not over, oldest first."""
+        return tuple(sorted(self._open.values(), key=lambda episode: (episode.started_at, episode.id)))
+
+    @property
+    def suppressed(self) -> frozenset[str]:
+        """The ids of those that Alertmanager keeps from people: silenced, inhibited or muted."""
+        return self._suppressed
+
+    async def start(self) -> None:
+        """Load what is open, and keep it true from now on; a store that can't be reached is asked again."""
+        await self._attempt("store", self._refresh())
+        loops = {
+            "follow the store": (self._refresh_named, REVISION_SECONDS, None),
+            "reconcile alerts": (self.reconcile, RECONCILE_SECONDS, self._doubt),
+            "keep alerts alive": (self.tell, KEEP_ALIVE_SECONDS, self._news),
+        }
+        for name, (act, seconds, wake) in loops.items():
+            self._tasks.append(asyncio.create_task(_repeat(act, seconds, wake), name=name))
+
+    async def close(self) -> None:
+        """Stop."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # ── What Alertmanager tells ──────────────────────────────────────────────────────────────────────────────────────
+
+    async def receive(self, body: bytes) -> None:
+        """Take in a delivery of the webhook, once it is stored. Raises StoreError, after which it should come again.
+
+        A body that can't be used would come again for ever, so it is put aside and counts as taken.
+        """
+        now = self._now()
+        try:
+            webhook = parse_webhook(body)
+            await self._record(webhook, now)
+        except UnusableWebhook as problem:
+            self.deliveries["unusable"] += 1
+            log.warning("a delivery of Alertmanager can't be used and was put aside", extra={"reason": problem})
+            reason = str(problem)
+            await self._store.write(lambda transaction: set_aside.insert(transaction, now, reason, body))
+        except StoreError:
+            self.deliveries["refused"] += 1
+            raise
+        else:
+            self.deliveries["accepted"] += 1
+            if webhook.truncated:
+                log.warning(
+                    "a delivery left out alerts, which are now asked for", extra={"left_out": webhook.truncated}
+                )
+                self._doubt.set()
+
+    async def _record(self, webhook: Webhook, now: Moment) -> None:
+        reports = [
+            Report(alert.fingerprint, alert.labels, alert.annotations, alert.starts, alert.ends)
+            for alert in webhook.alerts
+        ]
+        await self._change(lambda transaction: ledger.record(transaction, reports, now, "webhook"))
+
+    async def reconcile(self) -> float | None:
+        """Ask Alertmanager and Prometheus what fires, and make up for what no message told.
+
+        Returns in how many seconds to do so again, where that is sooner than usual.
+        """
+        if not self.is_loaded or not self._alertmanagers:
+            return None
+        view = await self._view()
+        now = self._now()
+        missing = reconcile.absent(self._open.values(), view)
+        self._absent = {id_: self._absent.get(id_, now) for id_ in missing}
+        over = reconcile.over(self._absent, now)
+        news = [report for report in view.reports.values() if self._is_news(report)]
+        states = reconcile.suppressed(self._open.values(), view)
+        changed_states = {id_: state for id_, state in states.items() if state != (id_ in self._suppressed)}
+        if news or over or changed_states:
+
+            def act(transaction: Transaction) -> list[Episode]:
+                changed = ledger.record(transaction, news, now, "reconciler")
+                changed += ledger.close(transaction, over, now, "reconciler")
+                ledger.mark_suppressed(transaction, changed_states, now)
+                return changed
+
+            if await self._attempt("store", self._change(act)):
+                self._suppressed = self._suppressed.union(states) - {id_ for id_, state in states.items() if not state}
+        return RETRY_SECONDS if self.unreachable or missing else None
+
+    def _is_news(self, report: Report) -> bool:
+        """Whether a report may tell something; most say that what is open is open."""
+        if report.labels.get("alert_id") in self._open:
+            return False
+        known = next((each for each in self._open.values() if each.fingerprint == report.fingerprint), None)
+        return known is None or report.starts < known.started_at
+
+    async def _view(self) -> reconcile.View:
+        names = list(self._alertmanagers)
+        lists = await asyncio.gather(*(self._ask(name, self._alertmanagers[name]) for name in names))
+        firing: frozenset[Identity] | None = frozenset()
+        if self._prometheus is not None:
+            told = await self._attempt("Prometheus", self._prometheus.firing())
+            firing = None if told is None else frozenset(identity(labels) for labels in told[0])
+        answers = [answer for answer in lists if answer is not None]
+        return reconcile.View(
+            reports=reconcile.merged(reports for reports, _ in answers),
+            complete=len(answers) == len(names) and all(settled for _, settled in answers),
+            firing=firing,
+        )
+
+    async def _ask(self, name: str, alertmanager: AlertmanagerApi) -> tuple[list[Report], bool] | None:
+        """Return what an Alertmanager holds and whether it has been running for long enough; None if it is away."""
+        status = await self._attempt(name, alertmanager.status())
+        listed = await self._attempt(name, alertmanager.alerts()) if status else None
+        if status is None or listed is None:
+            return None
+        reports = [
+            Report(
+                alert.fingerprint,
+                alert.labels,
+                alert.annotations,
+                alert.starts_at,
+                updated=alert.updated_at,
+                suppressed=alert.suppressed,
+            )
+            for alert in listed[0]
+        ]
+        return reports, self._now() - status[0].started_at >= reconcile.SETTLED
+
+    async def tell(self) -> float | None:
+        """Tell every Alertmanager of the posted alerts that are open, and of those whose end it may not know."""
+        if not self._alertmanagers or not self.is_loaded:
+            return None
+        over = await self._attempt("store", self._store.read(table.untold))
+        posted = [episode for episode in self._open.values() if episode.origin is Origin.API]
+        ended = over[0] if over else []
+        if not posted and not ended:
+            return None
+        until = self._now() + LIFETIME
+        messages = [self._postable(episode, until) for episode in [*posted, *ended]]
+        sent = await asyncio.gather(
+            *(self._attempt(name, alertmanager.post(messages)) for name, alertmanager in self._alertmanagers.items()),
+        )
+        if None in sent:
+            return RETRY_SECONDS
+        ids = [episode.id for episode in ended]
+        if ids:
+            await self._attempt("store", self._store.write(lambda transaction: table.set_told(transaction, ids)))
+        return None
+
+    def _postable(self, episode: Episode, until: Moment) -> PostableAlert:
+        name = episode.identity.alertname
+        annotations = {
+            "summary": episode.title,
+            "description": episode.description or episode.title,
+            # Who posts brings no runbook along, except for what becomes an alert of ours.
+            "runbook_url": f"{self._base_url}/runbooks/{name if name == ledger.BREACH else ''}",
+            "dashboard_url": f"{self._base_url}/dashboard",
+        }
+        ends = until if episode.ended_at is None else episode.ended_at
+        return PostableAlert(episode.labels, annotations, episode.started_at, ends, annotations["dashboard_url"])
+
+    # ── What people and programs do; all raise StoreError ────────────────────────────────────────────────────────────
+
+    async def post(self, draft: Draft, actor: Actor) -> Episode:
+        """Open an alert. Raises TooManyOpen."""
+        now = self._now()
+        episode = await self._change_one(lambda transaction: ledger.post(transaction, draft, actor, now))
+        self._news.set()
+        return episode
+
+    async def acknowledge(self, id_: str, actor: Actor) -> Episode:
+        """Note that somebody takes care. Raises UnknownAlert."""
+        now = self._now()
+        return await self._change_one(lambda transaction: ledger.acknowledge(transaction, id_, actor, now))
+
+    async def resolve(self, id_: str, actor: Actor, *, force: bool) -> Episode:
+        """End an alert. Raises UnknownAlert, StillFiring."""
+        now = self._now()
+        episode = await self._change_one(
+            lambda transaction: ledger.resolve(transaction, id_, actor, now, force=force),
+        )
+        self._news.set()
+        return episode
+
+    async def note(self, id_: str, actor: Actor, text: str) -> Event:
+        """Add a note. Raises UnknownAlert."""
+        now = self._now()
+        return await self._store.write(lambda transaction: ledger.note(transaction, id_, actor, now, text))
+
+    async def listed(self, *, resolved: bool | None, severity: str | None, limit: int) -> list[Episode]:
+        """Return alerts, those that began last first."""
+        return await self._store.read(lambda transaction: table.listed(transaction, resolved, severity, limit))
+
+    async def timeline(self, id_: str) -> tuple[Episode, list[Event]]:
+        """Return an alert and what happened to it. Raises UnknownAlert."""
+
+        def read(transaction: Transaction) -> tuple[Episode | None, list[Event]]:
+            return table.get(transaction, id_), table.timeline(transaction, id_)
+
+        episode, events = await self._store.read(read)
+        if episode is None:
+            raise ledger.UnknownAlert(f"there is no alert {id_}")
+        return episode, events
+
+    # ── Memory ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _change_one(self, act: Callable[[Transaction], Episode]) -> Episode:
+        (episode,) = await self._change(lambda transaction: [act(transaction)])
+        return episode
+
+    async def _change(self, act: Callable[[Transaction], list[Episode]]) -> list[Episode]:
+        """Change the store, then the memory."""
+
+        def run(transaction: Transaction) -> tuple[list[Episode], int]:
+            return act(transaction), meta.revision(transaction)
+
+        changed, revision = await self._store.write(run)
+        self._observe(self._open, {episode.id: episode for episode in changed})
+        for episode in changed:
+            if episode.is_open:
+                self._open[episode.id] = episode
+            else:
+                self._open.pop(episode.id, None)
+        if revision == self._revision + 1:  # else somebody wrote in between, and all is read again soon
+            self._revision = revision
+        return changed
+
+    async def _refresh(self) -> None:
+        """Read what is open, if anybody has written since it was read last. Raises StoreError."""
+        if await self._store.revision() == self._revision:
+            return
+
+        def read(transaction: Transaction) -> tuple[list[Episode], set[str], int]:
+            return table.all_open(transaction), table.suppressed(transaction), meta.revision(transaction)
+
+        found, suppressed, revision = await self._store.read(read)
+        if revision < self._revision:
+            return  # older than what was written meanwhile
+        self._observe(self._open, {episode.id: episode for episode in found})
+        self._open = {episode.id: episode for episode in found}
+        self._suppressed = frozenset(suppressed)
+        self._revision = revision
+
+    async def _refresh_named(self) -> float | None:
+        await self._attempt("store", self._refresh())
+        return None
+
+    def _observe(self, before: Mapping[str, Episode], after: Mapping[str, Episode]) -> None:
+        """Count how long people took for what has just been acknowledged or has ended."""
+        for id_, episode in after.items():
+            known = before.get(id_)
+            if known is None:
+                continue
+            if known.acknowledged_at is None and episode.acknowledged_at is not None:
+                self.times.acknowledged(episode.identity.severity, episode.acknowledged_at - episode.started_at)
+            if episode.ended_at is not None:
+                self.times.resolved(episode.identity.severity, episode.ended_at - episode.started_at)
+
+    async def _attempt(self, name: str, call: Coroutine[Any, Any, T]) -> tuple[T] | None:
+        """Await a call; returns what it does, or None when it failed, which is said once."""
+        try:
+            result = await call
+        except (ClientError, StoreError) as error:
+            if name not in self.unreachable:
+                log.warning("can't be reached", extra={"what": name, "detail": str(error)})
+                self.unreachable[name] = self._clock.time()
+            return None
+        if self.unreachable.pop(name, None) is not None:
+            log.info("can be reached again", extra={"what": name})
+        return (result,)
+
+    def _now(self) -> Moment:
+        return moment(self._clock.time())
+
+
+async def _repeat(
+    act: Callable[[], Coroutine[Any, Any, float | None]], seconds: float, wake: asyncio.Event | None
+) -> None:
+    """Act again and again: every so many seconds, sooner where ``act`` says so or ``wake`` is set."""
+    while True:
+        try:
+            sooner = await act()
+        except Exception:
+            log.exception("a background task failed; it goes on")
+            sooner = None
+        pause = seconds if sooner is None else min(sooner, seconds)
+        if wake is None:
+            await asyncio.sleep(pause)
+            continue
+        try:
+            await asyncio.wait_for(wake.wait(), pause)
+        except TimeoutError:
+            continue
+        wake.clear()

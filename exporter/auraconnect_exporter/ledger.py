@@ -1,0 +1,334 @@
+"""What happens to episodes: Alertmanager's reports, and what people and programs do, each act in one transaction.
+
+Every function takes the transaction that it is part of and returns the episodes as they are after it. Nothing is kept
+here: ``alerts`` holds what is open in memory, and decides when.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from auraconnect_exporter import episodes
+from auraconnect_exporter.episodes import Assigned
+from auraconnect_exporter.records import (
+    SYMPTOMS,
+    Actor,
+    AlertType,
+    Draft,
+    Episode,
+    Event,
+    EventKind,
+    Firing,
+    Identity,
+    Moment,
+    Origin,
+    Report,
+    Severity,
+)
+from auraconnect_exporter.store import audit
+from auraconnect_exporter.store import episodes as table
+from auraconnect_exporter.store.transaction import Transaction
+
+MAX_OPEN_POSTED: Final = 200
+MAX_ALERTNAME: Final = 128
+BREACH: Final = "SecurityBreachDetected"
+
+COMPONENTS: Final = frozenset({"database", "redis", "api", "workers", "host"})
+"""Values of the label `component`; whatever else is posted becomes `other`."""
+
+
+class UnknownAlert(Exception):
+    """There is no alert with that id."""
+
+
+class StillFiring(Exception):
+    """The alert can't be resolved: Prometheus says that it fires."""
+
+
+class TooManyOpen(Exception):
+    """No more alerts can be posted until some are resolved."""
+
+
+# ── What Alertmanager reports ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def record(transaction: Transaction, reports: Iterable[Report], now: Moment, heard_from: str) -> list[Episode]:
+    """Take in what an Alertmanager reports; returns the episodes that changed.
+
+    A report that is known already changes nothing. Sources come before their escalations, so that each finds its
+    episode.
+    """
+    changed: dict[str, Episode] = {}
+    wanted = [report for report in reports if episodes.is_for_people(report.labels)]
+    for report in sorted(wanted, key=lambda report: bool(report.labels.get("escalation"))):
+        source = episodes.source_of_escalation(report.labels)
+        if source is not None:
+            _record_escalation(transaction, report, source)
+        elif not _is_posted(transaction, report):
+            changed |= {episode.id: episode for episode in _record_firing(transaction, report, now, heard_from)}
+    return list(changed.values())
+
+
+def close(transaction: Transaction, ids: Iterable[str], now: Moment, heard_from: str) -> list[Episode]:
+    """End episodes whose end no message told."""
+    open_ = [episode for id_ in ids if (episode := table.get(transaction, id_)) is not None and episode.is_open]
+    return [
+        _end(transaction, episode, now, Event(episode.id, now, EventKind.RESOLVED, heard_from)) for episode in open_
+    ]
+
+
+def mark_suppressed(transaction: Transaction, states: Mapping[str, bool], now: Moment) -> None:
+    """Note of each open episode whether Alertmanager keeps it from people, where that is news."""
+    before = table.suppressed(transaction)
+    for id_, suppressed in states.items():
+        if suppressed != (id_ in before):
+            kind = EventKind.SUPPRESSED if suppressed else EventKind.UNSUPPRESSED
+            table.add_event(transaction, Event(id_, now, kind))
+
+
+def _is_posted(transaction: Transaction, report: Report) -> bool:
+    """Whether the alert is one of ours: what Alertmanager knows of it, it has from us."""
+    episode = table.get(transaction, report.labels.get("alert_id", ""))
+    return episode is not None and episode.origin is Origin.API
+
+
+def _record_firing(transaction: Transaction, report: Report, now: Moment, heard_from: str) -> list[Episode]:
+    known = table.firings(transaction, report.fingerprint)
+    facts = episodes.learn(known, report.starts, report.ends)
+    changed: list[Episode] = []
+    if facts is not None:
+        assigned = episodes.assign(facts, new_id)
+        if len(known) >= table.FACTS_READ:
+            assigned = assigned[1:]  # the oldest of so many facts may be a part of something longer
+        for one in assigned:
+            changed += _show(transaction, report, one, now, heard_from)
+            _link(transaction, report.fingerprint, one, known)
+    last_word = _doubted(transaction, report, now, heard_from)
+    return [*changed, last_word] if last_word else changed
+
+
+def _show(transaction: Transaction, report: Report, assigned: Assigned, now: Moment, heard_from: str) -> list[Episode]:
+    """Make an episode show its span; returns it if that changed it."""
+    span = assigned.span
+    before = None if assigned.is_new else table.get(transaction, assigned.episode)
+    if before is None:
+        episode = _fresh(transaction, report, assigned, now)
+        told = [Event(episode.id, span.started, EventKind.FIRED, heard_from)]
+        if episode.acknowledged_at is not None:
+            detail = "inherited: it fires again soon after its end"
+            told.append(Event(episode.id, now, EventKind.ACKNOWLEDGED, episode.acknowledged_by, detail))
+    else:
+        # Who ended it by hand ended it then; that it really is over changes no date.
+        ended_at = before.ended_at if before.ended_by else span.ended
+        episode = replace(before, started_at=span.started, ended_at=ended_at)
+        if episode == before:
+            return []
+        told = []
+        if episode.started_at != before.started_at:
+            told.append(
+                Event(episode.id, span.started, EventKind.FIRED, heard_from, "at another time than first heard")
+            )
+    if episode.ended_at is not None and (before is None or episode.ended_at != before.ended_at):
+        told.append(Event(episode.id, episode.ended_at, EventKind.RESOLVED, heard_from))
+    table.put(transaction, episode)
+    for event in told:
+        table.add_event(transaction, event)
+    return [episode]
+
+
+def _link(transaction: Transaction, fingerprint: str, assigned: Assigned, known: Sequence[Firing]) -> None:
+    """Store the facts of a span that are new, or belong to another episode than before."""
+    for firing in assigned.span.firings:
+        linked = replace(firing, episode=assigned.episode)
+        if linked not in known:
+            table.put_firing(transaction, fingerprint, linked)
+
+
+def _fresh(transaction: Transaction, report: Report, assigned: Assigned, now: Moment) -> Episode:
+    """Return a new episode; an open one takes over the acknowledgement of one that ended just before."""
+    span, labels = assigned.span, report.labels
+    identity = episodes.identity(labels)
+    symptom = labels.get("symptom", "")
+    episode = Episode(
+        id=assigned.episode,
+        fingerprint=report.fingerprint,
+        identity=identity,
+        symptom=symptom,
+        origin=Origin.RULE,
+        alert_type=episodes.alert_type(symptom),
+        title=report.annotations.get("summary", "") or identity.alertname,
+        description=report.annotations.get("description", ""),
+        labels=dict(labels),
+        annotations=dict(report.annotations),
+        started_at=span.started,
+        recorded_at=now,
+        ended_at=span.ended,
+    )
+    before = table.previous(transaction, identity, episode.id, span.started)
+    if before is None or not episode.is_open or not episodes.inherits(before, span.started):
+        return episode
+    return replace(episode, acknowledged_at=now, acknowledged_by=before.acknowledged_by)
+
+
+def _doubted(transaction: Transaction, report: Report, now: Moment, heard_from: str) -> Episode | None:
+    """Settle an end that the report confirms or contradicts; returns the episode if that changed it.
+
+    A person may end what still fires: the next message about it says whether they were right. And Alertmanager ends
+    what nobody repeats to it, though it fires on: its list, read later than that end, knows better.
+    """
+    facts = table.firings(transaction, report.fingerprint)
+    told = next(firing for firing in facts if firing.starts == report.starts)
+    episode = table.get(transaction, told.episode)
+    if episode is None or episode.ended_at is None:
+        return None
+    if report.ends is not None:
+        return _put(transaction, replace(episode, forced=False)) if episode.forced else None
+    is_news = report.updated is not None and report.updated > episode.ended_at
+    again = episodes.reopen(facts, episode.id) if episode.forced or is_news else None
+    if again is None:
+        return None
+    for firing in again:
+        if firing not in facts:
+            table.put_firing(transaction, report.fingerprint, firing)
+    table.add_event(transaction, Event(episode.id, now, EventKind.REOPENED, heard_from, "it still fires"))
+    return _put(transaction, replace(episode, ended_at=None, ended_by="", forced=False))
+
+
+def _record_escalation(transaction: Transaction, report: Report, source: Identity) -> None:
+    """Note an escalation, or its end, on its source; one whose source is not known yet is left for the reconciler."""
+    known = table.firings(transaction, report.fingerprint)
+    facts = episodes.learn(known, report.starts, report.ends)
+    if facts is None:
+        return
+    before = next((firing for firing in known if firing.starts == report.starts), None)
+    fact = next(firing for firing in facts if firing.starts == report.starts)
+    open_ = table.open_of(transaction, source)
+    episode = open_[0] if open_ else table.latest(transaction, source)
+    id_ = before.episode if before else episode.id if episode else None
+    if id_ is None:
+        return
+    table.put_firing(transaction, report.fingerprint, replace(fact, episode=id_))
+    level = report.labels["escalation"]
+    if before is None:
+        table.add_event(transaction, Event(id_, report.starts, EventKind.ESCALATED, detail=level))
+    if fact.ends is not None:
+        table.add_event(transaction, Event(id_, fact.ends, EventKind.ESCALATION_OVER, detail=level))
+
+
+# ── What people and programs do ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def post(transaction: Transaction, draft: Draft, actor: Actor, now: Moment) -> Episode:
+    """Open an alert that somebody posts. Raises TooManyOpen."""
+    if table.count_open_posted(transaction) >= MAX_OPEN_POSTED:
+        raise TooManyOpen(f"{MAX_OPEN_POSTED} posted alerts are open; resolve some first")
+    id_ = new_id()
+    is_breach = draft.alert_type is AlertType.SECURITY and draft.severity is Severity.CRITICAL
+    identity = Identity(
+        alertname=BREACH if is_breach else draft.title[:MAX_ALERTNAME],
+        severity=draft.severity.value,
+        component=draft.component if draft.component in COMPONENTS else "other",
+        target=draft.target,
+    )
+    symptom = SYMPTOMS[draft.alert_type]
+    labels = {
+        "alertname": identity.alertname,
+        "severity": identity.severity,
+        "component": identity.component,
+        "target": identity.target,
+        "symptom": symptom,
+        "alert_id": id_,
+    }
+    episode = Episode(
+        id=id_,
+        fingerprint=id_,
+        identity=identity,
+        symptom=symptom,
+        origin=Origin.API,
+        alert_type=draft.alert_type,
+        title=draft.title,
+        description=draft.description,
+        labels={name: value for name, value in labels.items() if value},
+        annotations={"component": draft.component},
+        started_at=now,
+        recorded_at=now,
+        threshold_value=draft.threshold_value,
+        actual_value=draft.actual_value,
+        metadata=draft.metadata,
+    )
+    before = table.previous(transaction, identity, id_, now)
+    if before is not None and episodes.inherits(before, now):
+        episode = replace(episode, acknowledged_at=now, acknowledged_by=before.acknowledged_by)
+    _put(transaction, episode)
+    table.add_event(transaction, Event(id_, now, EventKind.FIRED, actor.name))
+    audit.insert(transaction, actor.did(now, "alert.post", id_))
+    return episode
+
+
+def acknowledge(transaction: Transaction, id_: str, actor: Actor, now: Moment) -> Episode:
+    """Note that somebody takes care; the first to say so stays. Raises UnknownAlert."""
+    episode = _existing(transaction, id_)
+    if episode.acknowledged_at is not None:
+        outcome = f"already by {episode.acknowledged_by}"
+        audit.insert(transaction, actor.did(now, "alert.acknowledge", id_, outcome))
+        return episode
+    table.add_event(transaction, Event(id_, now, EventKind.ACKNOWLEDGED, actor.name))
+    audit.insert(transaction, actor.did(now, "alert.acknowledge", id_))
+    return _put(transaction, replace(episode, acknowledged_at=now, acknowledged_by=actor.name))
+
+
+def resolve(transaction: Transaction, id_: str, actor: Actor, now: Moment, *, force: bool) -> Episode:
+    """End an alert. Raises UnknownAlert, and StillFiring for what Prometheus fires unless forced."""
+    episode = _existing(transaction, id_)
+    if not episode.is_open:
+        audit.insert(transaction, actor.did(now, "alert.resolve", id_, "already over"))
+        return episode
+    if episode.origin is Origin.RULE and not force:
+        raise StillFiring(
+            f"{episode.identity.alertname} still fires: it ends by itself when its cause does; "
+            "with ?force=true it ends here until Alertmanager next says that it fires",
+        )
+    outcome = "forced" if episode.origin is Origin.RULE else "done"
+    audit.insert(transaction, actor.did(now, "alert.resolve", id_, outcome))
+    ended = replace(episode, ended_by=actor.name, forced=episode.origin is Origin.RULE)
+    return _end(transaction, ended, now, Event(id_, now, EventKind.RESOLVED, actor.name))
+
+
+def note(transaction: Transaction, id_: str, actor: Actor, now: Moment, text: str) -> Event:
+    """Add what somebody has to say. Raises UnknownAlert."""
+    _existing(transaction, id_)
+    event = Event(id_, now, EventKind.NOTE, actor.name, text)
+    table.add_event(transaction, event)
+    audit.insert(transaction, actor.did(now, "alert.note", id_))
+    return event
+
+
+def new_id() -> str:
+    """Return an id that nobody can guess or meet again."""
+    return str(uuid.uuid4())
+
+
+def _existing(transaction: Transaction, id_: str) -> Episode:
+    episode = table.get(transaction, id_)
+    if episode is None:
+        raise UnknownAlert(f"there is no alert {id_}")
+    return episode
+
+
+def _end(transaction: Transaction, episode: Episode, now: Moment, event: Event) -> Episode:
+    """End an episode now, and each of its facts whose end nobody has told."""
+    for firing in table.firings(transaction, episode.fingerprint):
+        if firing.episode == episode.id and firing.ends is None:
+            table.put_firing(transaction, episode.fingerprint, replace(firing, ends=max(now, firing.starts)))
+    table.add_event(transaction, event)
+    ended = replace(episode, ended_at=max(now, episode.started_at))
+    table.put(transaction, ended, told=ended.origin is Origin.RULE)
+    return ended
+
+
+def _put(transaction: Transaction, episode: Episode) -> Episode:
+    table.put(transaction, episode)
+    return episode

@@ -1,0 +1,74 @@
+"""Compare what we believe to be open with what Alertmanager and Prometheus say: what was missed? Pure.
+
+A message that never came leaves an episode open for ever, or an alert unknown. But that something can't be reached,
+or has just been started, is no sign that anything is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from auraconnect_exporter.records import SECOND, Episode, Identity, Moment, Origin, Report
+
+SETTLED: Final = 300 * SECOND
+"""An Alertmanager that runs for less may not have heard of all that fires: Prometheus repeats each alert once a
+minute, and needs a moment to find it."""
+
+ABSENT: Final = 60 * SECOND
+"""A message that is under way arrives sooner."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the outside says at one moment.
+
+    ``reports`` are what any Alertmanager holds, by fingerprint. ``complete`` says that every Alertmanager was asked,
+    answered, and has been running for long enough to know. ``firing`` is what Prometheus fires: None when it can't be
+    asked, in which case nothing is over.
+    """
+
+    reports: Mapping[str, Report]
+    complete: bool
+    firing: Collection[Identity] | None
+
+
+def merged(lists: Iterable[Iterable[Report]]) -> dict[str, Report]:
+    """Return what several Alertmanagers hold: one that tells people is enough for an alert to be told."""
+    found: dict[str, Report] = {}
+    for report in (report for reports in lists for report in reports):
+        known = found.get(report.fingerprint)
+        if known is None or (known.suppressed and not report.suppressed):
+            found[report.fingerprint] = report
+    return found
+
+
+def absent(open_: Iterable[Episode], view: View) -> frozenset[str]:
+    """Return the open episodes that nobody knows of any more: what Prometheus fires, not what was posted to us."""
+    if not view.complete or view.firing is None:
+        return frozenset()
+    return frozenset(
+        episode.id
+        for episode in open_
+        if episode.origin is Origin.RULE
+        and episode.fingerprint not in view.reports
+        and episode.identity not in view.firing
+    )
+
+
+def over(absences: Mapping[str, Moment], now: Moment) -> list[str]:
+    """Return the episodes that have been absent for long enough, given since when each has been."""
+    return [id_ for id_, since in absences.items() if now - since >= ABSENT]
+
+
+def suppressed(open_: Iterable[Episode], view: View) -> dict[str, bool]:
+    """Return for each open episode that an Alertmanager holds whether all that hold it keep it from people."""
+    by_fingerprint = {
+        report.labels.get("alert_id", fingerprint): report for fingerprint, report in view.reports.items()
+    }
+    return {
+        episode.id: by_fingerprint[episode.fingerprint].suppressed
+        for episode in open_
+        if episode.fingerprint in by_fingerprint
+    }
