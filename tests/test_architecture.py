@@ -12,14 +12,16 @@ PACKAGE = Path(__file__).parent.parent / "exporter" / "auraconnect_exporter"
 # From the ground up: a room may import what stands before it, and within a folder whatever makes no circle.
 FLOORS = [
     {"__init__"},
-    {"model", "strict_yaml", "logs"},
+    {"model", "records", "strict_yaml", "logs"},
     {"targets", "health", "maintenance"},
     {"endpoints"},
+    {"clients"},
+    {"figures"},
     {"schema"},
     {"config"},
     {"auth", "limits"},
     {"tokens", "web_config"},
-    {"probes"},
+    {"probes", "error_log"},
     {"monitor", "metrics"},
     {"web"},
     {"app"},
@@ -32,8 +34,8 @@ STRANGERS = {("metrics", "monitor"), ("metrics", "probes"), ("web", "probes"), (
 
 LIBRARIES = {
     "prometheus_client": {"metrics"},
-    "aiohttp": {"web", "app"},
-    "psycopg": {"probes"},
+    "aiohttp": {"web", "app", "clients"},
+    "psycopg": {"probes", "error_log"},
     "redis": {"probes"},
     "httpcore": {"probes"},
     "psutil": {"probes"},
@@ -80,7 +82,7 @@ def test_imports_go_downwards(path: Path) -> None:
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_each_library_has_its_place(path: Path) -> None:
-    """Drivers stay in their probes, Prometheus in metrics, the web framework in web and app."""
+    """Drivers stay in their probes, Prometheus in metrics, the web framework in web, app and clients."""
     used = {name.split(".")[0] for name in imports(path)} & set(LIBRARIES)
     assert {library for library in used if room(path) not in LIBRARIES[library]} == set()
 
