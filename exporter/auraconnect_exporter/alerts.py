@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Final, Protocol, TypeVar
 
-from auraconnect_exporter import ledger, reconcile
+from auraconnect_exporter import ledger, reconciliation
 from auraconnect_exporter.clients.alertmanager import (
     AlertmanagerAlert,
     AlertmanagerStatus,
@@ -183,11 +183,11 @@ class Alerts:
             return None
         view = await self._view()
         now = self._now()
-        missing = reconcile.absent(self._open.values(), view)
+        missing = reconciliation.absent(self._open.values(), view)
         self._absent = {id_: self._absent.get(id_, now) for id_ in missing}
-        over = reconcile.over(self._absent, now)
+        over = reconciliation.over(self._absent, now)
         news = [report for report in view.reports.values() if self._is_news(report)]
-        states = reconcile.suppressed(self._open.values(), view)
+        states = reconciliation.suppressed(self._open.values(), view)
         changed_states = {id_: state for id_, state in states.items() if state != (id_ in self._suppressed)}
         if news or over or changed_states:
 
@@ -208,7 +208,7 @@ class Alerts:
         known = next((each for each in self._open.values() if each.fingerprint == report.fingerprint), None)
         return known is None or report.starts < known.started_at
 
-    async def _view(self) -> reconcile.View:
+    async def _view(self) -> reconciliation.View:
         names = list(self._alertmanagers)
         lists = await asyncio.gather(*(self._ask(name, self._alertmanagers[name]) for name in names))
         firing: frozenset[Identity] | None = frozenset()
@@ -216,8 +216,8 @@ class Alerts:
             told = await self._attempt("Prometheus", self._prometheus.firing())
             firing = None if told is None else frozenset(identity(labels) for labels in told[0])
         answers = [answer for answer in lists if answer is not None]
-        return reconcile.View(
-            reports=reconcile.merged(reports for reports, _ in answers),
+        return reconciliation.View(
+            reports=reconciliation.merged(reports for reports, _ in answers),
             complete=len(answers) == len(names) and all(settled for _, settled in answers),
             firing=firing,
         )
@@ -239,7 +239,7 @@ class Alerts:
             )
             for alert in listed[0]
         ]
-        return reports, self._now() - status[0].started_at >= reconcile.SETTLED
+        return reports, self._now() - status[0].started_at >= reconciliation.SETTLED
 
     async def tell(self) -> float | None:
         """Tell every Alertmanager of the posted alerts that are open, and of those whose end it may not know."""
