@@ -15,6 +15,7 @@ FLOORS = [
     {"model", "records", "strict_yaml", "logs"},
     {"targets", "health", "maintenance"},
     {"endpoints"},
+    {"store"},
     {"clients"},
     {"figures"},
     {"schema"},
@@ -35,7 +36,8 @@ STRANGERS = {("metrics", "monitor"), ("metrics", "probes"), ("web", "probes"), (
 LIBRARIES = {
     "prometheus_client": {"metrics"},
     "aiohttp": {"web", "app", "clients"},
-    "psycopg": {"probes", "error_log"},
+    "psycopg": {"probes", "error_log", "store"},
+    "sqlite3": {"store"},
     "redis": {"probes"},
     "httpcore": {"probes"},
     "psutil": {"probes"},
