@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from auraconnect_exporter import __version__, logs
 from auraconnect_exporter.app import Address, ListenError, Settings, serve
 from auraconnect_exporter.config import Config, ConfigError, load
-from auraconnect_exporter.probes.blocking import ExporterLoop
+from auraconnect_exporter.blocking import ExporterLoop
 
 DEFAULT_ADDRESS = "127.0.0.1:9850"
 

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from auraconnect_exporter.model import Clock
-from auraconnect_exporter.probes.blocking import ExporterLoop
+from auraconnect_exporter.blocking import ExporterLoop
 from auraconnect_exporter.targets import System
 from tests.probes.support import CLOCK, PASSWORD, Watched, watch_system
 from tools.servers import PostgreSQL, Redis

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from auraconnect_exporter.probes import blocking
-from auraconnect_exporter.probes.blocking import ExporterLoop, in_daemon_thread
+from auraconnect_exporter.blocking import ExporterLoop, in_daemon_thread
 
 
 async def test_a_call_s_result_and_error_come_back() -> None:
