@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from auraconnect_exporter.probes import blocking
+from auraconnect_exporter import blocking
 from auraconnect_exporter.blocking import ExporterLoop, in_daemon_thread
 
 
