@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from auraconnect_exporter.store.transaction import Row, Transaction
 
@@ -71,28 +72,18 @@ def _storable(value: Any) -> Any:
     return value
 
 
-def insert(transaction: Transaction, into: str, rows: Iterable[Sequence[Any]], then: str = "") -> list[Row]:
-    """Insert rows, as many a statement as make one round trip worth while; return what ``RETURNING`` says.
+ROWS_A_STATEMENT: Final = 100
+
+
+def insert_rows(transaction: Transaction, into: str, rows: Iterable[Sequence[Any]], then: str = "") -> list[Row]:
+    """Insert rows, many a statement since each is a round trip; return what ``RETURNING`` says.
 
     ``into`` is ``table (column, …)``, ``then`` what follows the values.
     """
     returned: list[Row] = []
-    batch: list[Sequence[Any]] = []
-
-    def send() -> None:
-        if batch:
-            one = f"({', '.join('?' for _ in batch[0])})"
-            values = [value for row in batch for value in row]
-            sql = f"INSERT INTO {into} VALUES {', '.join(one for _ in batch)} {then}"  # noqa: S608  # our own names
-            returned.extend(transaction.execute(sql, values))
-            batch.clear()
-
-    for row in rows:
-        batch.append(row)
-        if len(batch) == ROWS_A_STATEMENT:
-            send()
-    send()
+    left = iter(rows)
+    while batch := list(itertools.islice(left, ROWS_A_STATEMENT)):
+        row = f"({', '.join('?' for _ in batch[0])})"
+        sql = f"INSERT INTO {into} VALUES {', '.join(row for _ in batch)} {then}"  # noqa: S608  # names of ours
+        returned += transaction.execute(sql, list(itertools.chain.from_iterable(batch)))
     return returned
-
-
-ROWS_A_STATEMENT = 100
