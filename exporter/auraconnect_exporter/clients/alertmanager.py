@@ -1,7 +1,8 @@
 """Alertmanager, 0.25 and newer: its webhook, which it sends us, and its API (v2), which we ask and tell.
 
 Source: Alertmanager's documentation, "Configuration" (webhook_config) and ``api/v2/openapi.yaml``; what newer versions
-add is ignored. Moments are microseconds; of Go's nanoseconds the rest is cut off.
+add is ignored. Moments are microseconds; of Go's nanoseconds the rest is cut off. The API lists times cut to whole
+milliseconds, the webhook tells them in full: the same ``startsAt`` may differ by almost a millisecond.
 """
 
 from __future__ import annotations

@@ -180,10 +180,13 @@ def _explain(error: Exception) -> str:
     return f"{sentence}: {detail}" if detail else sentence
 
 
+def one_line(text: str) -> str:
+    """Return what a server said as it is fit for one line of a log: printable and short."""
+    line = "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
+    return line if len(line) <= MAX_SAID else line[: MAX_SAID - 1] + "…"
+
+
 def _said(body: bytes) -> str:
-    """Return the beginning of what a server said with an error, fit for one line of a log; empty for a page."""
-    text = " ".join(body[: 8 * MAX_SAID].decode(errors="replace").split()).strip('"')
-    if not text or text.startswith("<"):
-        return ""
-    text = "".join(character if character.isprintable() else "?" for character in text)
-    return f" and says: {text if len(text) <= MAX_SAID else text[: MAX_SAID - 1] + '…'}"
+    """Return the beginning of what a server said with an error; nothing of a page for browsers."""
+    text = one_line(body[: 8 * MAX_SAID].decode(errors="replace")).strip('"')
+    return f" and says: {text}" if text and not text.startswith("<") else ""
