@@ -1,10 +1,9 @@
-"""Real servers for the tests of the probes, each test its own, and the loop that the exporter runs on."""
+"""Real servers for the tests of the probes, each test its own."""
 
 from __future__ import annotations
 
-import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -12,15 +11,9 @@ import psycopg
 import pytest
 
 from auraconnect_exporter.model import Clock
-from auraconnect_exporter.blocking import ExporterLoop
 from auraconnect_exporter.targets import System
 from tests.probes.support import CLOCK, PASSWORD, Watched, watch_system
 from tools.servers import PostgreSQL, Redis
-
-
-def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run every asynchronous test of this folder on the exporter's own loop."""
-    return {"loop": ExporterLoop}
 
 
 @pytest.fixture

@@ -1,0 +1,13 @@
+"""The loop that the exporter runs on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from auraconnect_exporter.blocking import ExporterLoop
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run every asynchronous test on the exporter's own loop."""
+    return {"loop": ExporterLoop}
