@@ -1,23 +1,27 @@
 """Change the rules in one place at a time and see whether some test notices.
 
-    python -m tools.mutation [--only alerts/errors.yml] [--jobs 2] [--rules rules] [--release newest]
+    python -m tools.mutation [--only alerts/errors.yml]… [--jobs 2] [--rules rules] [--release newest]
 
 Changed in turn, of every rule: numbers (thresholds among them), comparisons, windows and offsets, label matchers, the
 sides of `and`, `or` and `unless`, `for` and `keep_firing_for`, and the label `severity`. A mutant is killed when a
 promtool test fails on it; only tests run that can notice: those of the alerts that read what was changed, directly or
-through recorded series, and those that name it. One that promtool itself refuses is no mutant.
+through recorded series, and those that name it. Each case of a test file runs apart, those nearest to the change
+first and of them the quickest, until one fails: promtool would go through all of them. A mutant that promtool itself
+refuses is none.
 
 Prints the score and the survivors. Exit status 1 when less than 95% were killed, or when a threshold or a severity
 survived; 2 when a test fails on the rules as they are.
 """
 
 import argparse
+import os
 import queue
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -175,16 +179,26 @@ class Suite:
         self._root = rules.resolve()
         self._readers = _readers(rules)
 
-    def that_notice(self, mutant: Mutant) -> list[Path]:
-        """Return the tests that can notice: the alert's own first, then those of what reads the changed rule."""
-        affected = {mutant.rule}
-        while grown := {reader for name in affected for reader in self._readers.get(name, ())} - affected:
-            affected |= grown
-        loading = [path for path in self.paths if self._root / mutant.file in self._loads[path]]
-        named = [path for path in loading if path.stem in affected]
-        naming = [path for path in loading if path not in named and mutant.rule in self._texts[path]]
-        playing = [path for path in loading if path.stem.startswith("interplay_") and path not in naming]
-        return sorted(named, key=lambda path: path.stem != mutant.rule) + naming + playing
+    def that_notice(self, mutant: Mutant) -> dict[Path, int]:
+        """Return the tests that can notice, each with its distance from the change.
+
+        0 for the changed alert's own test, 1 for those of alerts that read the changed rule, and so on; those that
+        only name it, or play several alerts together, come last.
+        """
+        distances = {mutant.rule: 0}
+        while grown := {
+            reader for name in distances for reader in self._readers.get(name, ()) if reader not in distances
+        }:
+            distances |= dict.fromkeys(grown, max(distances.values()) + 1)
+        last = max(distances.values()) + 1
+        noticing: dict[Path, int] = {}
+        for path in self.paths:
+            if self._root / mutant.file in self._loads[path]:
+                if path.stem in distances:
+                    noticing[path] = distances[path.stem]
+                elif path.stem.startswith("interplay_") or mutant.rule in self._texts[path]:
+                    noticing[path] = last
+        return dict(sorted(noticing.items(), key=lambda item: item[1]))
 
 
 def _readers(rules: Path) -> dict[str, set[str]]:
@@ -217,27 +231,71 @@ def _read(node: Node, alerts: set[str]) -> set[str]:
     return {alert for alert in alerts if all(re.fullmatch(pattern, alert) for pattern in named)}
 
 
+def cases(text: str) -> Iterator[str]:
+    """Yield the cases of a test file, each as a file of its own.
+
+    As nodes, not as values: promtool takes `0x60` for sixty zeros, and Python for 96.
+    """
+    document = yaml.compose(text)
+    tests = _mapping(document).get("tests") if isinstance(document, yaml.MappingNode) else None
+    if tests is None:
+        return
+    for case in list(tests.value):
+        tests.value = [case]
+        yield yaml.serialize(document, Dumper=yaml.SafeDumper)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case of a test file, `number` from 1; `seconds` is how long it takes on the rules as they are."""
+
+    test: Path
+    number: int
+    seconds: float
+    passes: bool
+
+    def __str__(self) -> str:
+        return f"{self.test.name}, case {self.number},"
+
+
 class Bench:
     """Copies of a pack, one for each process that runs at a time, in which mutants are tried."""
 
     def __init__(self, rules: Path, folder: Path, jobs: int, promtool: Path) -> None:
-        self._rules, self._promtool, self._jobs = rules, promtool, jobs
+        self._promtool, self._jobs = promtool, jobs
+        self._environment = {**os.environ, "GOMAXPROCS": "1", "GOGC": "400"}
         self._copies: queue.Queue[Path] = queue.Queue()
         for number in range(jobs):
-            self._copies.put(Path(shutil.copytree(rules, folder / str(number))))
+            copy = Path(shutil.copytree(rules, folder / str(number)))
+            for path in copy.glob("tests/*.yml"):
+                for case, text in enumerate(cases(path.read_text()), 1):
+                    path.with_suffix(f".{case}.yml").write_text(text)
+            self._copies.put(copy)
 
-    def failing(self, paths: Sequence[Path]) -> list[Path]:
-        """Return the tests that fail on the rules as they are."""
+    def try_cases(self, tests: Sequence[Path]) -> list[Case]:
+        """Run every case of these tests on the rules as they are."""
+        every = [(test, number) for test in tests for number, _ in enumerate(cases(test.read_text()), 1)]
         with ThreadPoolExecutor(self._jobs) as workers:
-            return [path for path, passed in zip(paths, workers.map(self._passes, paths), strict=True) if not passed]
+            return list(workers.map(lambda each: self._case(*each), every))
 
-    def try_all(self, changes: Sequence[Mutant], suite: Suite) -> Iterator[tuple[Mutant, str]]:
+    def _case(self, test: Path, number: int) -> Case:
+        copy = self._copies.get()
+        try:
+            began = time.monotonic()
+            passes = self._passes(copy, test, number)
+            return Case(test, number, time.monotonic() - began, passes)
+        finally:
+            self._copies.put(copy)
+
+    def try_all(
+        self, changes: Sequence[Mutant], suite: Suite, measured: Sequence[Case]
+    ) -> Iterator[tuple[Mutant, str]]:
         """Yield each mutant with its fate, in order: killed, survived or refused."""
         with ThreadPoolExecutor(self._jobs) as workers:
-            fates = workers.map(lambda mutant: self._fate(mutant, suite), changes)
+            fates = workers.map(lambda mutant: self._fate(mutant, _in_order(mutant, suite, measured)), changes)
             yield from zip(changes, fates, strict=True)
 
-    def _fate(self, mutant: Mutant, suite: Suite) -> str:
+    def _fate(self, mutant: Mutant, noticing: Sequence[Case]) -> str:
         copy = self._copies.get()
         path = copy / mutant.file
         text = path.read_text()
@@ -245,21 +303,33 @@ class Bench:
             path.write_text(mutant.applied(text))
             if not self._succeeds("check", "rules", path):
                 return "refused"
-            noticing = (copy / test.relative_to(self._rules) for test in suite.that_notice(mutant))
-            return "survived" if all(self._succeeds("test", "rules", test) for test in noticing) else "killed"
+            return "survived" if all(self._passes(copy, case.test, case.number) for case in noticing) else "killed"
         finally:
             path.write_text(text)
             self._copies.put(copy)
 
-    def _passes(self, path: Path) -> bool:
-        return self._succeeds("test", "rules", path)
+    def _passes(self, copy: Path, test: Path, number: int) -> bool:
+        return self._succeeds("test", "rules", copy / "tests" / f"{test.stem}.{number}.yml")
 
     def _succeeds(self, *arguments: str | Path) -> bool:
         try:
-            done = subprocess.run([self._promtool, *arguments], capture_output=True, timeout=_TIMEOUT, check=False)
+            done = subprocess.run(
+                [self._promtool, *arguments],
+                capture_output=True,
+                timeout=_TIMEOUT,
+                check=False,
+                env=self._environment,
+            )
         except subprocess.TimeoutExpired:
             return False
         return done.returncode == 0
+
+
+def _in_order(mutant: Mutant, suite: Suite, measured: Sequence[Case]) -> list[Case]:
+    """Return the cases that can notice: those nearest to the change first, and of them the quickest."""
+    distances = suite.that_notice(mutant)
+    noticing = [case for case in measured if case.test in distances]
+    return sorted(noticing, key=lambda case: (distances[case.test], case.seconds))
 
 
 def report(fates: Sequence[tuple[Mutant, str]]) -> tuple[str, bool]:
@@ -286,24 +356,25 @@ def main(arguments: Sequence[str]) -> int:
     """Try all mutants and print what became of them; see the module."""
     parser = argparse.ArgumentParser(prog="python -m tools.mutation", description="Are the rules' tests any good?")
     parser.add_argument("--rules", type=Path, default=Path(__file__).parents[1] / "rules", help="the pack")
-    parser.add_argument("--only", metavar="FILE", help="rules of this file only, as in alerts/errors.yml")
+    parser.add_argument("--only", metavar="FILE", action="append", help="rules of this file, as in alerts/errors.yml")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time (default: %(default)s)")
     parser.add_argument("--release", default="newest", help="of promtool (default: %(default)s)")
     options = parser.parse_args(arguments)
     rules = options.rules.resolve()
     files = [path.relative_to(rules).as_posix() for path in sorted([*rules.glob("*.yml"), *rules.glob("alerts/*.yml")])]
-    changes = [
-        mutant for file in files if options.only in {None, file} for mutant in mutants(file, (rules / file).read_text())
-    ]
+    changes = [mutant for file in options.only or files for mutant in mutants(file, (rules / file).read_text())]
     suite = Suite(rules)
     asked = sorted({path for mutant in changes for path in suite.that_notice(mutant)})
     fates: list[tuple[Mutant, str]] = []
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
         bench = Bench(rules, Path(folder), options.jobs, program("promtool", options.release))
-        for path in bench.failing(asked):
-            print(f"{path} fails on the rules as they are; repair that first.", file=sys.stderr)
+        measured = bench.try_cases(asked)
+        failing = [case for case in measured if not case.passes]
+        for case in failing:
+            print(f"{case} fails on the rules as they are; repair that first.", file=sys.stderr)
+        if failing:
             return 2
-        for mutant, fate in bench.try_all(changes, suite):
+        for mutant, fate in bench.try_all(changes, suite, measured):
             fates.append((mutant, fate))
             if fate == "survived":
                 print(f"[{len(fates)}/{len(changes)}] {mutant}", file=sys.stderr, flush=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.mutation import Mutant, Suite, main, mutants, report
+from tools.mutation import Mutant, Suite, cases, main, mutants, report
 
 LIMITS = """groups:
   - name: limits
@@ -145,7 +145,34 @@ def test_tests_that_fail_anyway_prove_nothing(pack: Path, capsys: pytest.Capture
     """The run ends before the first mutant when a test fails on the rules as they are."""
     (pack / "tests/Loaded.yml").write_text(TESTED.replace("0.53x10", "0.4x10"))
     assert main(["--rules", str(pack)]) == 2
-    assert "Loaded.yml fails on the rules as they are" in capsys.readouterr().err
+    assert "Loaded.yml, case 1, fails on the rules as they are" in capsys.readouterr().err
+
+
+def test_a_case_alone_is_what_it_was_in_its_file() -> None:
+    """Numbers stay as they are written, which promtool reads in its own way, and so does what another case defines."""
+    text = """rule_files: [../a.yml]
+tests:
+  - input_series:
+      - &up {series: up, values: 0x60}
+  - name: second
+    input_series: [*up]
+"""
+    alone = list(cases(text))
+    assert ["name: second" in case for case in alone] == [False, True]
+    assert all("rule_files: [../a.yml]" in case and "values: 0x60" in case for case in alone)
+
+
+def test_tests_next_to_the_change_come_first(pack: Path) -> None:
+    """A limit's mutant is tried on the alert that reads it before it is tried on one that reads that alert in turn."""
+    after = """groups:
+  - name: after
+    rules:
+      - {alert: After, expr: 'ALERTS{alertname="Loaded"}'}
+"""
+    (pack / "after.yml").write_text(after)
+    (pack / "tests/After.yml").write_text(TESTED)
+    noticing = Suite(pack).that_notice(next(mutants("limits.yml", LIMITS)))
+    assert [(path.stem, distance) for path, distance in noticing.items()] == [("Loaded", 1), ("After", 2)]
 
 
 def mutant(kind: str) -> Mutant:
