@@ -1,8 +1,8 @@
 """Alertmanager, 0.25 and newer: its webhook, which it sends us, and its API (v2), which we ask and tell.
 
 Source: Alertmanager's documentation, "Configuration" (webhook_config) and ``api/v2/openapi.yaml``; what newer versions
-add is ignored. Moments are microseconds; of Go's nanoseconds the rest is cut off. The API lists times cut to whole
-milliseconds, the webhook tells them in full: the same ``startsAt`` may differ by almost a millisecond.
+add is ignored. The webhook tells times in full, the API lists them cut to whole milliseconds; so that the same
+``startsAt`` is the same moment, all are cut to milliseconds here.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from auraconnect_exporter.clients.server import Server
 from auraconnect_exporter.records import Moment, instant_of, moment_of
 
 log = logging.getLogger(__name__)
+
+MILLISECOND: Final = 1000
+"""Microseconds of a millisecond."""
 
 MAX_ALERTS: Final = 10_000
 """Alerts in one delivery."""
@@ -262,7 +265,7 @@ def _postable(alert: PostableAlert) -> dict[str, Any]:
     return {
         "labels": alert.labels,
         "annotations": alert.annotations,
-        **{name: instant_of(at) for name, at in times.items() if at is not None},
+        **{name: instant_of(at - at % MILLISECOND) for name, at in times.items() if at is not None},
         **({"generatorURL": alert.generator_url} if alert.generator_url else {}),
     }
 
@@ -295,12 +298,12 @@ def _labels(labels: Mapping[str, str], what: str) -> Mapping[str, str]:
 
 
 _RFC3339: Final = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9})\d{0,9})?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII
+    r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII
 )
 
 
 def _moment(text: str, what: str) -> Moment:
-    """Return a time as Go writes it (RFC 3339 with up to nine digits of a second and any zone)."""
+    """Return a time as Go writes it (RFC 3339 with up to nine digits of a second and any zone), in milliseconds."""
     found = _RFC3339.fullmatch(text)
     if not found:
         raise UnusableWebhook(f"{what} is not a time")
@@ -309,7 +312,7 @@ def _moment(text: str, what: str) -> Moment:
         at = moment_of(datetime(*(int(part) for part in parts), tzinfo=UTC))  # type: ignore[arg-type,misc]  # six of them
     except ValueError:
         raise UnusableWebhook(f"{what} is not a time") from None
-    at += int((fraction or "")[:6].ljust(6, "0"))
+    at += int((fraction or "")[:3].ljust(3, "0")) * MILLISECOND
     if sign:
         offset = timedelta(hours=int(hours), minutes=int(minutes)) // timedelta(microseconds=1)
         at += offset if sign == "-" else -offset
