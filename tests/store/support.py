@@ -1,0 +1,70 @@
+"""What the tests of the store share: a place for a store on each engine, and acts to run there."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+
+from auraconnect_exporter.records import SECOND, AuditEntry, ErrorRecord, Moment
+from auraconnect_exporter.store import Store, audit, open_store
+from auraconnect_exporter.store.transaction import Row, Transaction
+from tools.servers import PostgreSQL
+
+PASSWORD: Final = "Hunter2-never-shown"
+"""The password of the server here; no error, log record or ``repr`` may hold it."""
+
+NOON: Final[Moment] = 1_764_072_000 * SECOND
+"""A whole hour: 2025-11-25, 12:00 UTC."""
+
+ENDLESS: Final = (
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000000000) SELECT MAX(i) FROM n"
+)
+"""A statement that runs for minutes on either engine."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a store is: ``url`` and ``folder`` as ``open_store`` takes them."""
+
+    url: str
+    folder: Path
+
+    def open(self, **options: Any) -> Store:
+        return open_store(self.url, self.folder, **options)
+
+
+def new_database(server: PostgreSQL) -> str:
+    """Make an empty database and return its URL."""
+    name = f"store_{secrets.token_hex(6)}"
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    return server.dsn.removesuffix("postgres") + name
+
+
+def entry(subject: str, at: Moment = NOON) -> AuditEntry:
+    return AuditEntry(at, actor="ada", action="acknowledge", subject=subject)
+
+
+def note(subject: str) -> Callable[[Transaction], None]:
+    """Return an act that leaves one row."""
+    return lambda transaction: audit.insert(transaction, entry(subject))
+
+
+def subjects(transaction: Transaction) -> list[str]:
+    """Return which acts have left their row, in the order in which they did."""
+    return [subject for (subject,) in transaction.execute("SELECT subject FROM audit ORDER BY id")]
+
+
+def rows(sql: str, *parameters: Any) -> Callable[[Transaction], list[Row]]:
+    """Return an act that runs one statement."""
+    return lambda transaction: transaction.execute(sql, parameters)
+
+
+def error(number: int, at: Moment = NOON, **fields: Any) -> ErrorRecord:
+    values = {"error_type": "ValueError", "error_message": f"error {number}", **fields}
+    return ErrorRecord(id=f"e{number:06}", created_at=at, **values)
