@@ -199,8 +199,8 @@ class _PayloadAlert(msgspec.Struct, rename="camel"):
         ends = _moment(self.ends_at, "endsAt") if self.status == "resolved" else None
         return WebhookAlert(
             fingerprint=_fingerprint(self.fingerprint),
-            labels=_labels(self.labels, "label"),
-            annotations=_labels(self.annotations, "annotation"),
+            labels=_labels(self.labels, "a label"),
+            annotations=_labels(self.annotations, "an annotation"),
             starts=_moment(self.starts_at, "startsAt"),
             ends=ends,
             generator_url=_text(self.generator_url, "generatorURL", MAX_VALUE),
@@ -238,8 +238,8 @@ class _ListedAlert(msgspec.Struct, rename="camel"):
         """Return it, checked. Raises UnusableWebhook."""
         return AlertmanagerAlert(
             fingerprint=_fingerprint(self.fingerprint),
-            labels=_labels(self.labels, "label"),
-            annotations=_labels(self.annotations, "annotation"),
+            labels=_labels(self.labels, "a label"),
+            annotations=_labels(self.annotations, "an annotation"),
             starts_at=_moment(self.starts_at, "startsAt"),
             ends_at=_moment(self.ends_at, "endsAt"),
             updated_at=_moment(self.updated_at, "updatedAt"),
@@ -288,12 +288,12 @@ def _fingerprint(text: str) -> str:
 def _labels(labels: Mapping[str, str], what: str) -> Mapping[str, str]:
     """Return labels or annotations that can be used: since Prometheus 3, any text but none is a name."""
     if len(labels) > MAX_LABELS:
-        raise UnusableWebhook(f"an alert has more than {MAX_LABELS} {what}s")
+        raise UnusableWebhook(f"an alert has more than {MAX_LABELS} labels or annotations")
     if "" in labels:
-        raise UnusableWebhook(f"a {what} has no name")
+        raise UnusableWebhook(f"{what} has no name")
     for name, value in labels.items():
-        _text(name, f"the name of a {what}", MAX_NAME)
-        _text(value, f"a {what}", MAX_VALUE)
+        _text(name, f"the name of {what}", MAX_NAME)
+        _text(value, what, MAX_VALUE)
     return labels
 
 
