@@ -1,0 +1,116 @@
+"""What is old is removed, what is open or still to be told is not, and nobody waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+
+from auraconnect_exporter.records import (
+    SECOND,
+    AlertType,
+    Episode,
+    Event,
+    EventKind,
+    Firing,
+    Identity,
+    Moment,
+    Origin,
+)
+from auraconnect_exporter.store import Store, audit, errors, set_aside
+from auraconnect_exporter.store import episodes as table
+from auraconnect_exporter.store.errors import HOUR, ErrorFilter
+from auraconnect_exporter.store.retention import BATCH, Removed, remove_older
+from auraconnect_exporter.store.transaction import Transaction
+from tests.store.support import NOON, entry, error, note, rows
+
+DAY = 24 * HOUR * SECOND
+BEFORE = NOON - 30 * DAY
+OLD = BEFORE - DAY
+
+
+def episode(id_: str, started: Moment, ended: Moment | None, origin: Origin = Origin.RULE) -> Episode:
+    return Episode(
+        id=id_,
+        fingerprint=f"f-{id_}",
+        identity=Identity("ComponentDown", "warning", "redis", "cache"),
+        symptom="availability",
+        origin=origin,
+        alert_type=AlertType.AVAILABILITY,
+        title="",
+        description="",
+        labels={},
+        annotations={},
+        started_at=started,
+        recorded_at=started,
+        ended_at=ended,
+    )
+
+
+def put(transaction: Transaction, one: Episode, *, told: bool = True) -> None:
+    table.put(transaction, one, told=told)
+    table.put_firing(transaction, one.fingerprint, Firing(one.started_at, one.ended_at, 1, one.id))
+    table.add_event(transaction, Event(one.id, one.started_at, EventKind.FIRED))
+
+
+async def test_what_is_open_or_untold_is_kept_however_old(store: Store) -> None:
+    """Only an episode that was over before, and whose end everybody knows, goes, with its facts and its events."""
+
+    def act(transaction: Transaction) -> None:
+        put(transaction, episode("over", OLD, OLD + SECOND))
+        put(transaction, episode("open", OLD, None))
+        put(transaction, episode("untold", OLD, OLD + SECOND, Origin.API), told=False)
+        put(transaction, episode("over-lately", OLD, BEFORE))
+
+    await store.write(act)
+    removed = await remove_older(store, BEFORE)
+    kept = ["open", "over-lately", "untold"]
+    assert removed == Removed(episodes=1, errors=0, audit=0, set_aside=0)
+    assert await store.read(rows("SELECT id FROM episodes ORDER BY id")) == [(name,) for name in kept]
+    assert await store.read(rows("SELECT episode FROM firings ORDER BY episode")) == [(name,) for name in kept]
+    assert await store.read(rows("SELECT episode FROM events ORDER BY episode")) == [(name,) for name in kept]
+
+
+async def test_errors_go_by_whole_hours_with_their_counts(store: Store) -> None:
+    """Errors before the hour of the moment are gone, resolved or not; those since are there, and counted."""
+
+    def act(transaction: Transaction) -> None:
+        for number, at in enumerate((OLD, OLD + 1, BEFORE - 1, BEFORE, BEFORE + HOUR * SECOND)):
+            errors.insert(transaction, error(number, at, resolved=number % 2 == 0, endpoint="/a"))
+
+    await store.write(act)
+    removed = await remove_older(store, BEFORE + 59 * SECOND)
+    found = await store.read(partial(errors.newest, wanted=ErrorFilter(0), limit=10))
+    counted = await store.read(
+        rows("SELECT width, kind, SUM(count) FROM error_counts GROUP BY width, kind ORDER BY 1, 2")
+    )
+    assert removed.errors == 3
+    assert [one.id for one in found] == ["e000004", "e000003"]
+    assert counted == [(width, kind, 2) for width in (60, 3600) for kind in ("all", "endpoint", "type")]
+
+
+async def test_old_entries_and_bodies_go(store: Store) -> None:
+    """The audit log and the bodies put aside lose what is older than the moment."""
+    for at in (BEFORE - 1, BEFORE):
+        await store.write(partial(audit.insert, entry=entry("", at)))
+        await store.write(partial(set_aside.insert, at=at, reason="", body=b""))
+    assert await remove_older(store, BEFORE) == Removed(episodes=0, errors=0, audit=1, set_aside=1)
+    assert await store.read(rows("SELECT a.at, s.at FROM audit AS a, set_aside AS s")) == [(BEFORE, BEFORE)]
+
+
+async def test_writes_go_on_meanwhile(store: Store) -> None:
+    """However much is removed, a write waits for one batch, not for all of them."""
+
+    def act(transaction: Transaction) -> None:
+        errors.insert_copied(transaction, (error(number, OLD, source=str(number)) for number in range(BATCH * 20)))
+
+    await store.write(act)
+    removing = asyncio.create_task(remove_older(store, BEFORE))
+    waits = []
+    while not removing.done():
+        begun = time.monotonic()
+        await store.write(note("meanwhile"))
+        waits.append(time.monotonic() - begun)
+    assert (await removing).errors == BATCH * 20
+    assert len(waits) >= 10
+    assert max(waits) < 1
