@@ -22,7 +22,7 @@ from auraconnect_exporter.clients.alertmanager import (
     parse_webhook,
 )
 from auraconnect_exporter.clients.json_client import ClientError
-from auraconnect_exporter.episodes import identity
+from auraconnect_exporter.episodes import identity, is_for_people
 from auraconnect_exporter.model import Clock
 from auraconnect_exporter.records import (
     SECOND,
@@ -73,7 +73,7 @@ class AlertmanagerApi(Protocol):
 class PrometheusApi(Protocol):
     """What we need of a Prometheus."""
 
-    async def firing(self) -> Iterable[Mapping[str, str]]:
+    async def firing(self) -> Iterable[Iterable[tuple[str, str]]]:
         """Return the labels of the alerts that its rules fire."""
 
 
@@ -96,12 +96,16 @@ class Alerts:
         self._open: dict[str, Episode] = {}
         self._suppressed: frozenset[str] = frozenset()
         self._revision = -1
+        self._written = -1
+        """The revision of the last write of ours that the memory shows."""
+        self._over: dict[str, Episode] = {}
+        """Posted alerts that another exporter has resolved: we may have told that they fire since."""
         self._absent: dict[str, Moment] = {}
         self._doubt = asyncio.Event()
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self.unreachable: dict[str, float] = {}
-        """Since when (Unix seconds) the store and those around us can't be reached, by name."""
+        self._failing: dict[tuple[str, str], float] = {}
+        """Since when what fails, by name: an Alertmanager that answers may refuse what we tell it."""
         self.deliveries: dict[str, int] = {"accepted": 0, "unusable": 0, "refused": 0}
         """Deliveries of the webhook by what became of them."""
         self.times = ResponseTimes()
@@ -121,13 +125,26 @@ class Alerts:
     @property
     def suppressed(self) -> frozenset[str]:
         """The ids of those that Alertmanager keeps from people: silenced, inhibited or muted."""
-        return self._suppressed
+        return self._suppressed & self._open.keys()
+
+    @property
+    def unreachable(self) -> dict[str, float]:
+        """Since when (Unix seconds) the store and those around us can't be reached, by name."""
+        since: dict[str, float] = {}
+        for (name, _), at in self._failing.items():
+            since[name] = min(at, since.get(name, at))
+        return since
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """The names of all that may be unreachable."""
+        return ("store", *(("Prometheus",) if self._prometheus else ()), *self._alertmanagers)
 
     async def start(self) -> None:
         """Load what is open, and keep it true from now on; a store that can't be reached is asked again."""
-        await self._attempt("store", self._refresh())
+        await self._follow()
         loops = {
-            "follow the store": (self._refresh_named, REVISION_SECONDS, None),
+            "follow the store": (self._follow, REVISION_SECONDS, None),
             "reconcile alerts": (self.reconcile, RECONCILE_SECONDS, self._doubt),
             "keep alerts alive": (self.tell, KEEP_ALIVE_SECONDS, self._news),
         }
@@ -149,23 +166,24 @@ class Alerts:
         """
         now = self._now()
         try:
-            webhook = parse_webhook(body)
+            try:
+                webhook = parse_webhook(body)
+            except UnusableWebhook as problem:
+                await self._put_aside(body, str(problem), now)
+                return
             await self._record(webhook, now)
-        except UnusableWebhook as problem:
-            self.deliveries["unusable"] += 1
-            log.warning("a delivery of Alertmanager can't be used and was put aside", extra={"reason": problem})
-            reason = str(problem)
-            await self._store.write(lambda transaction: set_aside.insert(transaction, now, reason, body))
         except StoreError:
             self.deliveries["refused"] += 1
             raise
-        else:
-            self.deliveries["accepted"] += 1
-            if webhook.truncated:
-                log.warning(
-                    "a delivery left out alerts, which are now asked for", extra={"left_out": webhook.truncated}
-                )
-                self._doubt.set()
+        self.deliveries["accepted"] += 1
+        if webhook.truncated:
+            log.warning("a delivery left out alerts, which are now asked for", extra={"left_out": webhook.truncated})
+            self._doubt.set()
+
+    async def _put_aside(self, body: bytes, reason: str, now: Moment) -> None:
+        await self._store.write(lambda transaction: set_aside.insert(transaction, now, reason, body))
+        self.deliveries["unusable"] += 1
+        log.warning("a delivery of Alertmanager can't be used and was put aside", extra={"reason": reason})
 
     async def _record(self, webhook: Webhook, now: Moment) -> None:
         reports = [
@@ -179,8 +197,10 @@ class Alerts:
 
         Returns in how many seconds to do so again, where that is sooner than usual.
         """
-        if not self.is_loaded or not self._alertmanagers:
+        if not self._alertmanagers:
             return None
+        if not self.is_loaded:
+            return RETRY_SECONDS
         view = await self._view()
         now = self._now()
         missing = reconciliation.absent(self._open.values(), view)
@@ -197,13 +217,13 @@ class Alerts:
                 ledger.mark_suppressed(transaction, changed_states, now)
                 return changed
 
-            if await self._attempt("store", self._change(act)):
+            if await self._attempt("store", "reconcile", self._change(act)):
                 self._suppressed = self._suppressed.union(states) - {id_ for id_, state in states.items() if not state}
-        return RETRY_SECONDS if self.unreachable or missing else None
+        return RETRY_SECONDS if self._failing or missing else None
 
     def _is_news(self, report: Report) -> bool:
         """Whether a report may tell something; most say that what is open is open."""
-        if report.labels.get("alert_id") in self._open:
+        if report.labels.get("alert_id") in self._open or not is_for_people(report.labels):
             return False
         known = next((each for each in self._open.values() if each.fingerprint == report.fingerprint), None)
         return known is None or report.starts < known.started_at
@@ -213,8 +233,8 @@ class Alerts:
         lists = await asyncio.gather(*(self._ask(name, self._alertmanagers[name]) for name in names))
         firing: frozenset[Identity] | None = frozenset()
         if self._prometheus is not None:
-            told = await self._attempt("Prometheus", self._prometheus.firing())
-            firing = None if told is None else frozenset(identity(labels) for labels in told[0])
+            told = await self._attempt("Prometheus", "ask", self._prometheus.firing())
+            firing = None if told is None else frozenset(identity(dict(labels)) for labels in told[0])
         answers = [answer for answer in lists if answer is not None]
         return reconciliation.View(
             reports=reconciliation.merged(reports for reports, _ in answers),
@@ -224,8 +244,8 @@ class Alerts:
 
     async def _ask(self, name: str, alertmanager: AlertmanagerApi) -> tuple[list[Report], bool] | None:
         """Return what an Alertmanager holds and whether it has been running for long enough; None if it is away."""
-        status = await self._attempt(name, alertmanager.status())
-        listed = await self._attempt(name, alertmanager.alerts()) if status else None
+        status = await self._attempt(name, "ask since when it runs", alertmanager.status())
+        listed = await self._attempt(name, "ask what fires", alertmanager.alerts()) if status else None
         if status is None or listed is None:
             return None
         reports = [
@@ -243,23 +263,31 @@ class Alerts:
 
     async def tell(self) -> float | None:
         """Tell every Alertmanager of the posted alerts that are open, and of those whose end it may not know."""
-        if not self._alertmanagers or not self.is_loaded:
+        if not self._alertmanagers:
             return None
-        over = await self._attempt("store", self._store.read(table.untold))
+        if not self.is_loaded:
+            return RETRY_SECONDS
+        read = await self._attempt("store", "read", self._store.read(table.untold))
+        untold = [episode.id for episode in read[0]] if read else []
+        over = self._over | {episode.id: episode for episode in (read[0] if read else [])}
         posted = [episode for episode in self._open.values() if episode.origin is Origin.API]
-        ended = over[0] if over else []
-        if not posted and not ended:
+        if not posted and not over:
             return None
         until = self._now() + LIFETIME
-        messages = [self._postable(episode, until) for episode in [*posted, *ended]]
+        messages = [self._postable(episode, until) for episode in [*posted, *over.values()]]
         sent = await asyncio.gather(
-            *(self._attempt(name, alertmanager.post(messages)) for name, alertmanager in self._alertmanagers.items()),
+            *(
+                self._attempt(name, "tell what was posted", alertmanager.post(messages))
+                for name, alertmanager in self._alertmanagers.items()
+            ),
         )
         if None in sent:
             return RETRY_SECONDS
-        ids = [episode.id for episode in ended]
-        if ids:
-            await self._attempt("store", self._store.write(lambda transaction: table.set_told(transaction, ids)))
+        for id_ in over:
+            self._over.pop(id_, None)
+        if untold:
+            note = self._store.write(lambda transaction: table.set_told(transaction, untold, told=True))
+            await self._attempt("store", "note what was told", note)
         return None
 
     def _postable(self, episode: Episode, until: Moment) -> PostableAlert:
@@ -304,7 +332,9 @@ class Alerts:
 
     async def listed(self, *, resolved: bool | None, severity: str | None, limit: int) -> list[Episode]:
         """Return alerts, those that began last first."""
-        return await self._store.read(lambda transaction: table.listed(transaction, resolved, severity, limit))
+        return await self._store.read(
+            lambda transaction: table.listed(transaction, resolved=resolved, severity=severity, limit=limit)
+        )
 
     async def timeline(self, id_: str) -> tuple[Episode, list[Event]]:
         """Return an alert and what happened to it. Raises UnknownAlert."""
@@ -330,7 +360,10 @@ class Alerts:
             return act(transaction), meta.revision(transaction)
 
         changed, revision = await self._store.write(run)
-        self._observe(self._open, {episode.id: episode for episode in changed})
+        if revision <= self._revision:
+            return changed  # was read meanwhile, perhaps with what somebody did after it
+        self._written = max(self._written, revision)
+        self._observe(changed)
         for episode in changed:
             if episode.is_open:
                 self._open[episode.id] = episode
@@ -344,26 +377,34 @@ class Alerts:
         """Read what is open, if anybody has written since it was read last. Raises StoreError."""
         if await self._store.revision() == self._revision:
             return
+        written, known = self._written, tuple(self._open)
 
-        def read(transaction: Transaction) -> tuple[list[Episode], set[str], int]:
-            return table.all_open(transaction), table.suppressed(transaction), meta.revision(transaction)
+        def read(transaction: Transaction) -> tuple[dict[str, Episode], list[Episode], set[str], int]:
+            found = {episode.id: episode for episode in table.all_open(transaction)}
+            gone = (table.get(transaction, id_) for id_ in known if id_ not in found)
+            over = [episode for episode in gone if episode is not None]
+            return found, over, table.suppressed(transaction), meta.revision(transaction)
 
-        found, suppressed, revision = await self._store.read(read)
-        if revision < self._revision:
-            return  # older than what was written meanwhile
-        self._observe(self._open, {episode.id: episode for episode in found})
-        self._open = {episode.id: episode for episode in found}
+        found, over, suppressed, revision = await self._store.read(read)
+        if self._written != written and self._written > revision:
+            return  # we have written since it was read, and read again soon
+        self._observe([*found.values(), *over])
+        told = {episode.id: episode for episode in over if episode.origin is Origin.API}
+        if told:
+            self._over |= told
+            self._news.set()
+        self._open = found
         self._suppressed = frozenset(suppressed)
         self._revision = revision
 
-    async def _refresh_named(self) -> float | None:
-        await self._attempt("store", self._refresh())
+    async def _follow(self) -> float | None:
+        await self._attempt("store", "read", self._refresh())
         return None
 
-    def _observe(self, before: Mapping[str, Episode], after: Mapping[str, Episode]) -> None:
-        """Count how long people took for what has just been acknowledged or has ended."""
-        for id_, episode in after.items():
-            known = before.get(id_)
+    def _observe(self, changed: Iterable[Episode]) -> None:
+        """Count how long people took for what has just been acknowledged or has ended, and was known before."""
+        for episode in changed:
+            known = self._open.get(episode.id)
             if known is None:
                 continue
             if known.acknowledged_at is None and episode.acknowledged_at is not None:
@@ -371,16 +412,17 @@ class Alerts:
             if episode.ended_at is not None:
                 self.times.resolved(episode.identity.severity, episode.ended_at - episode.started_at)
 
-    async def _attempt(self, name: str, call: Coroutine[Any, Any, T]) -> tuple[T] | None:
+    async def _attempt(self, name: str, what: str, call: Coroutine[Any, Any, T]) -> tuple[T] | None:
         """Await a call; returns what it does, or None when it failed, which is said once."""
         try:
             result = await call
         except (ClientError, StoreError) as error:
-            if name not in self.unreachable:
-                log.warning("can't be reached", extra={"what": name, "detail": str(error)})
-                self.unreachable[name] = self._clock.time()
+            if (name, what) not in self._failing:
+                if name not in self.unreachable:
+                    log.warning("can't be reached", extra={"what": name, "to": what, "detail": str(error)})
+                self._failing[name, what] = self._clock.time()
             return None
-        if self.unreachable.pop(name, None) is not None:
+        if self._failing.pop((name, what), None) is not None and name not in self.unreachable:
             log.info("can be reached again", extra={"what": name})
         return (result,)
 

@@ -11,6 +11,7 @@ moves it forward. So a beginning whose end nobody has told reaches until the nex
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -19,6 +20,9 @@ from auraconnect_exporter.records import SECOND, SYMPTOMS, AlertType, Episode, F
 
 INHERITANCE: Final = 300 * SECOND
 """What fires again within five minutes of its end is the same trouble to whoever has acknowledged it."""
+
+IDENTITY_BYTES: Final = 600
+"""Bytes of each part of an identity: PostgreSQL's indexes take 2,700 for all four."""
 
 _TYPES: Final[Mapping[str, AlertType]] = {symptom: type_ for type_, symptom in SYMPTOMS.items()}
 
@@ -73,8 +77,8 @@ def assign(firings: Sequence[Firing], new_id: Callable[[], str]) -> tuple[Assign
     """Return every span with its episode's id.
 
     An episode stays with the fact that it was opened for, its oldest, when new facts part a span: who has
-    acknowledged it keeps having acknowledged what they saw. Where a late fact joins two spans the younger episode,
-    which may be open, shows both. A span without an episode gets a new id.
+    acknowledged it keeps having acknowledged what they saw. Where a late fact joins spans, the episode that began
+    last shows them all, since it alone may be open. A span without an episode gets a new id.
     """
     first: dict[str, Firing] = {}
     for firing in sorted(firings, key=lambda firing: firing.sequence):
@@ -82,8 +86,8 @@ def assign(firings: Sequence[Firing], new_id: Callable[[], str]) -> tuple[Assign
             first.setdefault(firing.episode, firing)
     assigned = []
     for span in spans(firings):
-        newest_first = sorted(span.firings, key=lambda firing: -firing.sequence)
-        own = next((firing.episode for firing in newest_first if first.get(firing.episode) is firing), None)
+        last_first = reversed(span.firings)
+        own = next((firing.episode for firing in last_first if first.get(firing.episode) is firing), None)
         assigned.append(Assigned(span, own or new_id(), is_new=own is None))
     return tuple(assigned)
 
@@ -105,8 +109,8 @@ def inherits(previous: Episode | None, started: Moment) -> bool:
 
 
 def identity(labels: Mapping[str, str]) -> Identity:
-    """Return what makes an alert with these labels the same alert."""
-    return Identity(*(labels.get(name, "") for name in ("alertname", "severity", "component", "target")))
+    """Return what makes an alert with these labels the same alert; what is too long for an index is cut."""
+    return Identity(*(_cut(labels.get(name, "")) for name in ("alertname", "severity", "component", "target")))
 
 
 def source_of_escalation(labels: Mapping[str, str]) -> Identity | None:
@@ -119,6 +123,15 @@ def source_of_escalation(labels: Mapping[str, str]) -> Identity | None:
 def is_for_people(labels: Mapping[str, str]) -> bool:
     """Whether an alert is one at all: the watchdog and what mutes during maintenance are not."""
     return labels.get("severity") != "none"
+
+
+def _cut(text: str) -> str:
+    """Return text with at most IDENTITY_BYTES, different texts still being different."""
+    data = text.encode(errors="replace")
+    if len(data) <= IDENTITY_BYTES:
+        return text
+    digest = hashlib.sha256(data).hexdigest()[:16]
+    return f"{data[: IDENTITY_BYTES - 32].decode(errors='ignore')}…{digest}"
 
 
 def alert_type(symptom: str) -> AlertType:

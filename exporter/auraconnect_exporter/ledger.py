@@ -84,7 +84,8 @@ def mark_suppressed(transaction: Transaction, states: Mapping[str, bool], now: M
     """Note of each open episode whether Alertmanager keeps it from people, where that is news."""
     before = table.suppressed(transaction)
     for id_, suppressed in states.items():
-        if suppressed != (id_ in before):
+        episode = table.get(transaction, id_)
+        if episode is not None and episode.is_open and suppressed != (id_ in before):
             kind = EventKind.SUPPRESSED if suppressed else EventKind.UNSUPPRESSED
             table.add_event(transaction, Event(id_, now, kind))
 
@@ -97,17 +98,23 @@ def _is_posted(transaction: Transaction, report: Report) -> bool:
 
 def _record_firing(transaction: Transaction, report: Report, now: Moment, heard_from: str) -> list[Episode]:
     known = table.firings(transaction, report.fingerprint)
+    if _is_long_ago(report, known):
+        return []
     facts = episodes.learn(known, report.starts, report.ends)
     changed: list[Episode] = []
     if facts is not None:
-        assigned = episodes.assign(facts, new_id)
-        if len(known) >= table.FACTS_READ:
-            assigned = assigned[1:]  # the oldest of so many facts may be a part of something longer
-        for one in assigned:
-            changed += _show(transaction, report, one, now, heard_from)
-            _link(transaction, report.fingerprint, one, known)
+        shown = frozenset(episodes.spans(known))
+        for one in episodes.assign(facts, new_id):
+            if one.span not in shown:
+                changed += _show(transaction, report, one, now, heard_from)
+                _link(transaction, report.fingerprint, one, known)
     last_word = _doubted(transaction, report, now, heard_from)
     return [*changed, last_word] if last_word else changed
+
+
+def _is_long_ago(report: Report, known: Sequence[Firing]) -> bool:
+    """Whether a report is older than what is read of an alert that flaps: whatever it tells, that is history."""
+    return len(known) >= table.FACTS_READ and report.starts < known[-1].starts
 
 
 def _show(transaction: Transaction, report: Report, assigned: Assigned, now: Moment, heard_from: str) -> list[Episode]:
@@ -180,8 +187,8 @@ def _doubted(transaction: Transaction, report: Report, now: Moment, heard_from: 
     what nobody repeats to it, though it fires on: its list, read later than that end, knows better.
     """
     facts = table.firings(transaction, report.fingerprint)
-    told = next(firing for firing in facts if firing.starts == report.starts)
-    episode = table.get(transaction, told.episode)
+    told = next((firing for firing in facts if firing.starts == report.starts), None)
+    episode = table.get(transaction, told.episode) if told else None
     if episode is None or episode.ended_at is None:
         return None
     if report.ends is not None:
@@ -200,13 +207,12 @@ def _doubted(transaction: Transaction, report: Report, now: Moment, heard_from: 
 def _record_escalation(transaction: Transaction, report: Report, source: Identity) -> None:
     """Note an escalation, or its end, on its source; one whose source is not known yet is left for the reconciler."""
     known = table.firings(transaction, report.fingerprint)
-    facts = episodes.learn(known, report.starts, report.ends)
+    facts = None if _is_long_ago(report, known) else episodes.learn(known, report.starts, report.ends)
     if facts is None:
         return
     before = next((firing for firing in known if firing.starts == report.starts), None)
     fact = next(firing for firing in facts if firing.starts == report.starts)
-    open_ = table.open_of(transaction, source)
-    episode = open_[0] if open_ else table.latest(transaction, source)
+    episode = table.at(transaction, source, report.starts)
     id_ = before.episode if before else episode.id if episode else None
     if id_ is None:
         return
@@ -227,21 +233,16 @@ def post(transaction: Transaction, draft: Draft, actor: Actor, now: Moment) -> E
         raise TooManyOpen(f"{MAX_OPEN_POSTED} posted alerts are open; resolve some first")
     id_ = new_id()
     is_breach = draft.alert_type is AlertType.SECURITY and draft.severity is Severity.CRITICAL
-    identity = Identity(
-        alertname=BREACH if is_breach else draft.title[:MAX_ALERTNAME],
-        severity=draft.severity.value,
-        component=draft.component if draft.component in COMPONENTS else "other",
-        target=draft.target,
-    )
     symptom = SYMPTOMS[draft.alert_type]
     labels = {
-        "alertname": identity.alertname,
-        "severity": identity.severity,
-        "component": identity.component,
-        "target": identity.target,
+        "alertname": BREACH if is_breach else draft.title[:MAX_ALERTNAME],
+        "severity": draft.severity.value,
+        "component": draft.component if draft.component in COMPONENTS else "other",
+        "target": draft.target,
         "symptom": symptom,
         "alert_id": id_,
     }
+    identity = episodes.identity(labels)
     episode = Episode(
         id=id_,
         fingerprint=id_,
@@ -324,9 +325,9 @@ def _end(transaction: Transaction, episode: Episode, now: Moment, event: Event) 
         if firing.episode == episode.id and firing.ends is None:
             table.put_firing(transaction, episode.fingerprint, replace(firing, ends=max(now, firing.starts)))
     table.add_event(transaction, event)
-    ended = replace(episode, ended_at=max(now, episode.started_at))
-    table.put(transaction, ended, told=ended.origin is Origin.RULE)
-    return ended
+    if episode.origin is Origin.API:
+        table.set_told(transaction, [episode.id], told=False)
+    return _put(transaction, replace(episode, ended_at=max(now, episode.started_at)))
 
 
 def _put(transaction: Transaction, episode: Episode) -> Episode:

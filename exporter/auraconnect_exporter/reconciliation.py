@@ -7,7 +7,7 @@ or has just been started, is no sign that anything is over.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from auraconnect_exporter.records import SECOND, Episode, Identity, Moment, Origin, Report
@@ -35,12 +35,12 @@ class View:
 
 
 def merged(lists: Iterable[Iterable[Report]]) -> dict[str, Report]:
-    """Return what several Alertmanagers hold: one that tells people is enough for an alert to be told."""
+    """Return what several Alertmanagers hold: the latest word, and suppressed is only what none tells people of."""
     found: dict[str, Report] = {}
     for report in (report for reports in lists for report in reports):
-        known = found.get(report.fingerprint)
-        if known is None or (known.suppressed and not report.suppressed):
-            found[report.fingerprint] = report
+        known = found.get(report.fingerprint, report)
+        latest = max(known, report, key=lambda each: each.updated or 0)
+        found[report.fingerprint] = replace(latest, suppressed=known.suppressed and report.suppressed)
     return found
 
 
@@ -64,9 +64,8 @@ def over(absences: Mapping[str, Moment], now: Moment) -> list[str]:
 
 def suppressed(open_: Iterable[Episode], view: View) -> dict[str, bool]:
     """Return for each open episode that an Alertmanager holds whether all that hold it keep it from people."""
-    by_fingerprint = {
-        report.labels.get("alert_id", fingerprint): report for fingerprint, report in view.reports.items()
-    }
+    posted = {report.labels.get("alert_id", ""): report for report in view.reports.values()}
+    by_fingerprint = {**posted, **view.reports}
     return {
         episode.id: by_fingerprint[episode.fingerprint].suppressed
         for episode in open_

@@ -19,7 +19,8 @@ from auraconnect_exporter.records import (
 from auraconnect_exporter.store.transaction import Row, Transaction
 
 FACTS_READ: Final = 500
-"""The newest facts of a fingerprint that are read: an alert that flaps for weeks must not make each message slower."""
+"""How many of a fingerprint's newest facts are read, and what else belongs to the oldest one's episode: an alert that
+flaps for weeks must not make each message slower."""
 
 _COLUMNS: Final = (
     "id, fingerprint, alertname, severity, component, target, symptom, origin, alert_type, title, description, labels, "
@@ -31,10 +32,13 @@ _IDENTITY: Final = "alertname = ? AND severity = ? AND component = ? AND target 
 
 
 def firings(transaction: Transaction, fingerprint: str) -> list[Firing]:
-    """Return the newest facts of a fingerprint."""
+    """Return the newest facts of a fingerprint, the latest beginning first."""
     rows = transaction.execute(
-        "SELECT starts, ends, sequence, episode FROM firings WHERE fingerprint = ? ORDER BY starts DESC LIMIT ?",
-        (fingerprint, FACTS_READ),
+        "SELECT starts, ends, sequence, episode FROM firings WHERE fingerprint = ? AND starts >= COALESCE(("
+        "SELECT MIN(starts) FROM firings WHERE episode = ("
+        "SELECT episode FROM firings WHERE fingerprint = ? ORDER BY starts DESC LIMIT 1 OFFSET ?)), 0) "
+        "ORDER BY starts DESC",
+        (fingerprint, fingerprint, FACTS_READ - 1),
     )
     return [Firing(*row) for row in rows]
 
@@ -63,15 +67,10 @@ def untold(transaction: Transaction) -> list[Episode]:
     return _all(transaction.execute(f"{_SELECT} WHERE told = 0 AND ended_at IS NOT NULL"))
 
 
-def set_told(transaction: Transaction, ids: Iterable[str]) -> None:
-    """Note that every Alertmanager has heard of the end of these."""
+def set_told(transaction: Transaction, ids: Iterable[str], *, told: bool) -> None:
+    """Note whether every Alertmanager has heard of the end of these."""
     for id_ in ids:
-        transaction.execute("UPDATE episodes SET told = 1 WHERE id = ?", (id_,))
-
-
-def open_of(transaction: Transaction, identity: Identity) -> list[Episode]:
-    """Return the open episodes of an alert, one for each fingerprint."""
-    return _all(transaction.execute(f"{_SELECT} WHERE {_IDENTITY} AND ended_at IS NULL", _values(identity)))
+        transaction.execute("UPDATE episodes SET told = ? WHERE id = ?", (told, id_))
 
 
 def previous(transaction: Transaction, identity: Identity, than: str, started: Moment) -> Episode | None:
@@ -84,14 +83,16 @@ def previous(transaction: Transaction, identity: Identity, than: str, started: M
     return _one(rows)
 
 
-def latest(transaction: Transaction, identity: Identity) -> Episode | None:
-    """Return the episode of an alert that began last."""
-    return _one(
-        transaction.execute(f"{_SELECT} WHERE {_IDENTITY} ORDER BY started_at DESC LIMIT 1", _values(identity)),
-    )
+def at(transaction: Transaction, identity: Identity, when: Moment) -> Episode | None:
+    """Return the episode of an alert that had begun last at a moment, else the first one after it."""
+    for which in ("started_at <= ? ORDER BY started_at DESC", "started_at > ? ORDER BY started_at"):
+        rows = transaction.execute(f"{_SELECT} WHERE {_IDENTITY} AND {which} LIMIT 1", (*_values(identity), when))
+        if rows:
+            return _one(rows)
+    return None
 
 
-def listed(transaction: Transaction, resolved: bool | None, severity: str | None, limit: int) -> list[Episode]:
+def listed(transaction: Transaction, *, resolved: bool | None, severity: str | None, limit: int) -> list[Episode]:
     """Return episodes, those that began last first."""
     wanted = {None: [], True: ["ended_at IS NOT NULL"], False: ["ended_at IS NULL"]}[resolved]
     if severity is not None:
@@ -107,19 +108,18 @@ def count_open_posted(transaction: Transaction) -> int:
     return int(rows[0][0])
 
 
-def put(transaction: Transaction, episode: Episode, *, told: bool = True) -> None:
+def put(transaction: Transaction, episode: Episode) -> None:
     """Add an episode, or replace the one with its id."""
     values = (
         *(episode.id, episode.fingerprint, *_values(episode.identity), episode.symptom, episode.origin.value),
         *(episode.alert_type.value, episode.title, episode.description, _json(episode.labels)),
         *(_json(episode.annotations), episode.started_at, episode.recorded_at, episode.ended_at, episode.ended_by),
         *(int(episode.forced), episode.acknowledged_at, episode.acknowledged_by, episode.threshold_value),
-        *(episode.actual_value, _json(episode.metadata), int(told)),
+        *(episode.actual_value, _json(episode.metadata)),
     )
-    names = f"{_COLUMNS}, told"
-    changes = ", ".join(f"{name} = excluded.{name}" for name in names.split(", ")[1:])
+    changes = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS.split(", ")[1:])
     transaction.execute(
-        f"INSERT INTO episodes ({names}) VALUES ({', '.join('?' * len(values))}) "  # noqa: S608  # names of ours
+        f"INSERT INTO episodes ({_COLUMNS}) VALUES ({', '.join('?' * len(values))}) "  # noqa: S608  # names of ours
         f"ON CONFLICT (id) DO UPDATE SET {changes}",
         values,
     )
