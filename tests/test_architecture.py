@@ -24,10 +24,12 @@ FLOORS = [
     {"auth", "limits"},
     {"tokens", "web_config"},
     {"probes", "error_log"},
-    {"monitor", "metrics"},
-    {"errors", "housekeeping", "dashboard"},
+    {"monitor", "alert_metrics"},
+    {"metrics"},
+    {"errors", "housekeeping"},
+    {"dashboard"},
     {"web"},
-    {"app"},
+    {"app", "commands"},
     {"cli"},
     {"__main__"},
 ]
@@ -36,7 +38,7 @@ FLOORS = [
 STRANGERS = {("metrics", "monitor"), ("metrics", "probes"), ("web", "probes"), ("web", "config"), ("probes", "config")}
 
 LIBRARIES = {
-    "prometheus_client": {"metrics"},
+    "prometheus_client": {"metrics", "alert_metrics"},
     "aiohttp": {"web", "app", "clients"},
     "psycopg": {"probes", "error_log", "store"},
     "sqlite3": {"store"},

@@ -70,7 +70,8 @@ def running(folder: Path, *arguments: str, **environ: str) -> Iterator[Exporter]
     log = folder / "exporter.log"
     names = ("DATABASE_URL", "REDIS_URL", "API_URL", "WORKER_QUEUES")
     environment = {key: value for key, value in os.environ.items() if key not in names} | environ
-    command = [sys.executable, "-m", "auraconnect_exporter", f"--web.listen-address=127.0.0.1:{port}", *arguments]
+    command = [sys.executable, "-m", "auraconnect_exporter", f"--web.listen-address=127.0.0.1:{port}"]
+    command += [f"--data.path={folder / 'data'}", *arguments]
     with log.open("w") as stream, subprocess.Popen(command, env=environment, stderr=stream, text=True) as process:
         exporter = Exporter(process, f"http://127.0.0.1:{port}", log)
         try:

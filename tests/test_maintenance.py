@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from auraconnect_exporter import config, metrics
+from auraconnect_exporter.alert_metrics import AlertState
 from auraconnect_exporter.maintenance import Calendar, Occurrence, Window
 from auraconnect_exporter.model import Component, Health, Reload, Snapshot
 
@@ -99,7 +100,7 @@ def test_windows_are_published_with_what_they_cover() -> None:
         ),
     )
     snapshot = Snapshot(0.0, Health.HEALTHY, {}, ())
-    body, _ = metrics.Exposition().render(snapshot, windows, Reload(successful=True, timestamp=0.0), "")
+    body, _ = metrics.Exposition().render(snapshot, windows, AlertState(), Reload(successful=True, timestamp=0.0), "")
     lines = [line for line in body.decode().splitlines() if line.startswith("auraconnect_maintenance_")]
     everything = '{component="",maintenance="upgrade",target=""}'
     database = '{component="database",maintenance="db",target="primary"}'

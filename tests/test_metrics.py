@@ -8,6 +8,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from auraconnect_exporter import metrics
+from auraconnect_exporter.alert_metrics import AlertState
 from auraconnect_exporter.model import (
     Component,
     Health,
@@ -50,7 +51,7 @@ def snapshot() -> Snapshot:
 
 def series(now: Snapshot) -> dict[str, float]:
     """Return our own series as Prometheus would read them."""
-    body, _ = metrics.Exposition().render(now, (), RELOAD, "")
+    body, _ = metrics.Exposition().render(now, (), AlertState(), RELOAD, "")
     return {
         f"{sample.name}{{{','.join(f'{key}={value}' for key, value in sorted(sample.labels.items()))}}}": sample.value
         for family in parse_text(body.decode())
@@ -116,7 +117,7 @@ def test_a_reading_that_is_too_old_is_not_published() -> None:
 def test_openmetrics_is_served_to_those_who_ask() -> None:
     """The OpenMetrics answer parses strictly and says the same."""
     body, content_type = metrics.Exposition().render(
-        snapshot(), (), RELOAD, "application/openmetrics-text; version=1.0.0"
+        snapshot(), (), AlertState(), RELOAD, "application/openmetrics-text; version=1.0.0"
     )
     families = {family.name: family for family in parse_openmetrics(body.decode())}  # type: ignore[no-untyped-call]
     assert content_type.startswith("application/openmetrics-text")
@@ -125,7 +126,7 @@ def test_openmetrics_is_served_to_those_who_ask() -> None:
 
 def test_every_family_stands_once_with_its_help() -> None:
     """Prometheus refuses a family that comes twice."""
-    body, _ = metrics.Exposition().render(snapshot(), (), RELOAD, "")
+    body, _ = metrics.Exposition().render(snapshot(), (), AlertState(), RELOAD, "")
     names = [line.split()[2] for line in body.decode().splitlines() if line.startswith("# TYPE")]
     assert len(names) == len(set(names))
     assert all(family.documentation for family in parse_text(body.decode()))
@@ -138,7 +139,7 @@ def test_compressed_body_is_the_body() -> None:
 
 def test_the_exporters_own_process_is_shown() -> None:
     """Memory and start time of the exporter are part of every scrape."""
-    body, _ = metrics.Exposition().render(snapshot(), (), RELOAD, "")
+    body, _ = metrics.Exposition().render(snapshot(), (), AlertState(), RELOAD, "")
     names = {family.name for family in parse_text(body.decode())}
     assert {"process_resident_memory_bytes", "process_start_time_seconds", "python_info"} <= names
 

@@ -61,10 +61,14 @@ class Stack:
         """Return the exporter, not started."""
         command = [sys.executable, "-m", "auraconnect_exporter"]
         command += [f"--web.listen-address=127.0.0.1:{self.ports['exporter']}"]
-        command += [f"--web.external-url={self.url('exporter')}"]
+        command += [f"--web.external-url={self.url('exporter')}", f"--data.path={self.build / 'data'}"]
         command += [f"--config.file={config}"] if config else []
         url = f"http://127.0.0.1:{self.ports['exporter']}"
-        return HTTPServer("exporter", command, self.build / "logs/exporter.log", url=url)
+        peers = {
+            f"{name.upper()}_URL": f"http://127.0.0.1:{self.ports[name]}" for name in ("prometheus", "alertmanager")
+        }
+        environ = {**peers, **self.environ}
+        return HTTPServer("exporter", command, self.build / "logs/exporter.log", url=url, env=environ)
 
     def prometheus(self) -> Prometheus:
         """Return Prometheus, not started, on the derived `build/prometheus.yml`. Raises ServerUnavailable."""

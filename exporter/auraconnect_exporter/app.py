@@ -1,4 +1,4 @@
-"""The one place that wires: configuration, monitor and web server, from start to shutdown."""
+"""The one place that wires: configuration, monitor, incident store and web server, from start to shutdown."""
 
 from __future__ import annotations
 
@@ -6,19 +6,36 @@ import asyncio
 import errno
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from auraconnect_exporter import tokens, web_config
+from auraconnect_exporter.alert_metrics import AlertState
+from auraconnect_exporter.alerts import Alerts
+from auraconnect_exporter.auth import AccessTokens, AccessTokenSettings, Authenticator
+from auraconnect_exporter.clients.alertmanager import Alertmanager
+from auraconnect_exporter.clients.prometheus import Prometheus
 from auraconnect_exporter.config import Config, ConfigError
+from auraconnect_exporter.dashboard import BackgroundReader
+from auraconnect_exporter.errors import Errors
+from auraconnect_exporter.figures import Figures
+from auraconnect_exporter.housekeeping import keep_house
+from auraconnect_exporter.limits import FailedSignIns, Network, RateLimit
 from auraconnect_exporter.maintenance import Calendar
-from auraconnect_exporter.model import Clock, Reload
+from auraconnect_exporter.model import Clock, Reload, Secret
 from auraconnect_exporter.monitor import Monitor
 from auraconnect_exporter.probes import make_probe
+from auraconnect_exporter.store import Store, StoreError, StoreUnavailable, open_store
+from auraconnect_exporter.web.access import Gate
+from auraconnect_exporter.web.health_api import HealthApi, Served
 from auraconnect_exporter.web.routes import Sources, make_application
+from auraconnect_exporter.web_config import ServerTls, WebConfig
 
 log = logging.getLogger(__name__)
 
@@ -39,14 +56,25 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a reload does not change. ``external_url`` is the base of links; empty for links relative to the root."""
+    """What a reload does not change.
+
+    ``external_url`` is the base of links; empty for links relative to the root. ``data_folder`` holds tokens and,
+    unless ``store_url`` names another place, the incident store, whose history is kept for ``retention`` seconds.
+    """
 
     address: Address
     external_url: str
+    data_folder: Path
+    store_url: Secret
+    retention: float
+    web_config: Path | None
+    proxies: tuple[Network, ...]
+    closed_metrics: bool
+    access_tokens: AccessTokenSettings | None
 
 
-class ListenError(Exception):
-    """The address can't be listened on: one sentence."""
+class StartError(Exception):
+    """The exporter can't start: one sentence."""
 
 
 class Exporter:
@@ -57,14 +85,20 @@ class Exporter:
         self._clock = clock
         self._started = clock.monotonic()
         self._reloading = asyncio.Lock()
-        self._reload = Reload(successful=True, timestamp=clock.time())
         self._calendar = Calendar(())
-        self._monitor = Monitor(lambda target: make_probe(target, clock), clock)
+        self._peers: object = None
+        self.last_reload = Reload(successful=True, timestamp=clock.time())
+        self.monitor = Monitor(lambda target: make_probe(target, clock), clock)
 
     async def start(self, config: Config) -> None:
         """Watch what a configuration says, from now on."""
-        await self._monitor.watch(config.targets)
+        await self.monitor.watch(config.targets)
         self._calendar = Calendar(config.windows)
+        peers = (config.prometheus, config.alertmanagers)
+        if self._peers is None:
+            self._peers = peers
+        elif peers != self._peers:
+            log.warning("the sections prometheus and alertmanager have changed; they count after a restart")
 
     async def reload(self) -> str | None:
         """Read the configuration again; returns what is wrong with it, in which case the one in use is kept."""
@@ -72,69 +106,189 @@ class Exporter:
             try:
                 config = self._load()
             except ConfigError as error:
-                self._reload = Reload(successful=False, timestamp=self._reload.timestamp)
+                self.last_reload = Reload(successful=False, timestamp=self.last_reload.timestamp)
                 log.error("the configuration was not reloaded", extra={"detail": str(error)})  # noqa: TRY400
                 return str(error)
             await self.start(config)
-            self._reload = Reload(successful=True, timestamp=self._clock.time())
+            self.last_reload = Reload(successful=True, timestamp=self._clock.time())
             log.info("the configuration has been reloaded", extra={"targets": len(config.targets)})
             return None
 
-    async def close(self) -> None:
-        """Stop watching."""
-        await self._monitor.close()
+    def uptime(self) -> float:
+        """Return for how long it has been running, in seconds."""
+        return self._clock.monotonic() - self._started
 
-    def sources(self, external_url: str, runbooks: Path) -> Sources:
-        """Return what the web routes serve from."""
-        return Sources(
-            snapshot=self._monitor.snapshot,
-            windows=lambda: self._calendar.at(self._clock.time()),
-            last_reload=lambda: self._reload,
-            reload=self.reload,
-            uptime=lambda: self._clock.monotonic() - self._started,
-            base_path=urlsplit(external_url).path,
-            runbooks=runbooks,
+    def windows(self) -> Any:
+        """Return what the windows of planned maintenance show now."""
+        return self._calendar.at(self._clock.time())
+
+
+@dataclass(frozen=True, slots=True)
+class Incidents:
+    """The incident store and all that works on it."""
+
+    alerts: Alerts
+    errors: Errors
+    background: BackgroundReader
+    figures: Figures | None
+
+    def state(self) -> AlertState:
+        """Return what is known of alerts now."""
+        alerts = self.alerts
+        return AlertState(
+            open=alerts.open if alerts.is_loaded else None,
+            suppressed=alerts.suppressed,
+            times=alerts.times,
+            deliveries=alerts.deliveries,
+            peers={name: name not in alerts.unreachable for name in alerts.peers},
         )
 
 
 async def serve(load: Callable[[], Config], config: Config, settings: Settings, clock: Clock) -> None:
-    """Watch and serve until SIGTERM or SIGINT; SIGHUP reloads. Raises ListenError."""
+    """Watch and serve until SIGTERM or SIGINT; SIGHUP reloads. Raises StartError, ConfigError."""
+    async with AsyncExitStack() as running:
+        store = await _open(settings, running)
+        gate, secured = _access(settings, clock)
+        tls = ServerTls(secured.tls, clock) if secured.tls else None
+        exporter = Exporter(load, clock)
+        incidents = await _incidents(store, config, settings, clock, running)
+        runner = web.AppRunner(
+            make_application(_sources(exporter, incidents, settings, secured, gate)),
+            access_log=None,
+            shutdown_timeout=SHUTDOWN_SECONDS,
+        )
+        await runner.setup()
+        running.push_async_callback(runner.cleanup)
+        await _listen(runner, settings.address, tls)
+        running.push_async_callback(exporter.monitor.close)
+        await exporter.start(config)
+        log.info("listening", extra={"address": settings.address, "targets": len(config.targets)})
+        await _until_stopped(exporter, settings, tls)
+        log.info("stopping")
+
+
+async def _until_stopped(exporter: Exporter, settings: Settings, tls: ServerTls | None) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    exporter = Exporter(load, clock)
-    reloads: set[asyncio.Task[str | None]] = set()
+    reloads: set[asyncio.Task[Any]] = set()
+
+    async def reload() -> None:
+        await exporter.reload()
+        if settings.web_config and tls:
+            try:
+                changed = web_config.load(settings.web_config)
+                if changed.tls:
+                    tls.replace(changed.tls)
+            except ConfigError as error:
+                log.error("the web configuration was not reloaded", extra={"detail": str(error)})  # noqa: TRY400
 
     def begin_reload() -> None:
-        task = loop.create_task(exporter.reload())
+        task = loop.create_task(reload())
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
-    runner = web.AppRunner(
-        make_application(exporter.sources(settings.external_url, runbook_folder())),
-        access_log=None,
-        shutdown_timeout=SHUTDOWN_SECONDS,
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, begin_reload)
+    await stop.wait()
+
+
+async def _open(settings: Settings, running: AsyncExitStack) -> Store:
+    """Open the store. One that can't be reached now may come back; one that can never work is an error."""
+    try:
+        store = open_store(settings.store_url.reveal(), settings.data_folder)
+        running.push_async_callback(store.close)
+        await store.ready()
+    except StoreUnavailable as error:
+        log.warning("the incident store can't be reached; it is tried again", extra={"detail": str(error)})
+    except StoreError as error:
+        raise StartError(str(error)) from None
+    return store
+
+
+def _access(settings: Settings, clock: Clock) -> tuple[Gate, WebConfig]:
+    """Return who is let in, and how the address is secured. Raises StartError, ConfigError."""
+    secured = web_config.load(settings.web_config) if settings.web_config else WebConfig()
+    try:
+        made = tokens.first_start(settings.data_folder, clock.time(), others=settings.access_tokens is not None)
+        known = tokens.TokenFile(settings.data_folder, clock)
+    except tokens.TokenProblem as error:
+        raise StartError(str(error)) from None
+    if made is not None:
+        log.info("an administrator's token has been made; sign in with what this file holds", extra={"file": made})
+    access_tokens = AccessTokens(settings.access_tokens, clock) if settings.access_tokens else None
+    authenticator = Authenticator(known, access_tokens, secured.passwords)
+    return Gate(authenticator, settings.proxies, FailedSignIns(), RateLimit(settings.proxies), clock.monotonic), secured
+
+
+async def _incidents(
+    store: Store, config: Config, settings: Settings, clock: Clock, running: AsyncExitStack
+) -> Incidents:
+    prometheus = Prometheus(config.prometheus) if config.prometheus else None
+    alertmanagers = {name: Alertmanager(server) for name, server in config.alertmanagers}
+    if prometheus is not None:
+        running.push_async_callback(prometheus.close)
+    for alertmanager in alertmanagers.values():
+        running.push_async_callback(alertmanager.close)
+    if not alertmanagers:
+        log.warning("no Alertmanager is configured: what is posted here is told to nobody")
+    alerts = Alerts(store, clock, alertmanagers, prometheus, settings.external_url)
+    running.push_async_callback(alerts.close)
+    await alerts.start()
+    figures = Figures(prometheus, clock) if prometheus else None
+    if figures is not None:
+        running.push_async_callback(figures.close)
+    errors = Errors(store, clock)
+    background = BackgroundReader(figures, errors)
+    _in_background(background.run(), running)
+    _in_background(keep_house(store, clock, settings.retention), running)
+    return Incidents(alerts, errors, background, figures)
+
+
+def _in_background(work: Coroutine[Any, Any, None], running: AsyncExitStack) -> None:
+    task = asyncio.create_task(work)
+
+    async def stop() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    running.push_async_callback(stop)
+
+
+def _sources(exporter: Exporter, incidents: Incidents, settings: Settings, secured: WebConfig, gate: Gate) -> Sources:
+    """Return what the routes serve from."""
+    snapshot = exporter.monitor.snapshot
+    served = Served(
+        snapshot=snapshot,
+        uptime=exporter.uptime,
+        monotonic=gate.monotonic,
+        background=lambda: incidents.background.latest,
+        alerts=incidents.alerts,
+        errors=incidents.errors,
+        figures=incidents.figures,
     )
-    await runner.setup()
-    try:
-        await _listen(runner, settings.address)
-        await exporter.start(config)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, begin_reload)
-        log.info("listening", extra={"address": settings.address, "targets": len(config.targets)})
-        await stop.wait()
-        log.info("stopping")
-    finally:
-        await runner.cleanup()
-        await exporter.close()
+    return Sources(
+        snapshot=snapshot,
+        windows=exporter.windows,
+        alerts=incidents.state,
+        last_reload=lambda: exporter.last_reload,
+        reload=exporter.reload,
+        base_path=urlsplit(settings.external_url).path,
+        runbooks=runbook_folder(),
+        api=HealthApi(served),
+        gate=gate,
+        closed_metrics=settings.closed_metrics or secured.passwords is not None,
+        headers=secured.headers,
+    )
 
 
-async def _listen(runner: web.AppRunner, address: Address) -> None:
+async def _listen(runner: web.AppRunner, address: Address, tls: ServerTls | None) -> None:
+    context = tls.context if tls else None
     try:
-        await web.TCPSite(runner, address.host or None, address.port).start()
+        await web.TCPSite(runner, address.host or None, address.port, ssl_context=context).start()
     except OSError as error:
         cause = "another program listens there" if error.errno == errno.EADDRINUSE else error.strerror
-        raise ListenError(f"can't listen on {address}: {cause}") from None
+        raise StartError(f"can't listen on {address}: {cause}") from None
 
 
 def runbook_folder() -> Path:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from auraconnect_exporter import strict_yaml
+from auraconnect_exporter.clients.server import Server
 from auraconnect_exporter.maintenance import Window
 from auraconnect_exporter.model import Component, TargetId
 from auraconnect_exporter.schema import CheckSpec, EntrySpec, FileSpec, Place, Problem, checked
@@ -35,6 +36,9 @@ class Config:
 
     targets: tuple[Target, ...]
     windows: tuple[Window, ...] = ()
+    prometheus: Server | None = None
+    alertmanagers: tuple[tuple[str, Server], ...] = ()
+    """By name; one is told of posted alerts, and asked what fires, as the others are."""
 
 
 def load(path: Path | None, environ: Mapping[str, str], hostname: str) -> Config:
@@ -49,8 +53,9 @@ def load(path: Path | None, environ: Mapping[str, str], hostname: str) -> Config
     sections = {key: section.entries for key, section in from_environment.items()} | document.data
     try:
         spec = checked(sections)
-        targets = _targets(spec, path.parent if path else Path())
-        return Config(targets, _windows(spec, targets))
+        folder = path.parent if path else Path()
+        targets = _targets(spec, folder)
+        return Config(targets, _windows(spec, targets), _prometheus(spec, folder), _alertmanagers(spec, folder))
     except Problem as problem:
         section = re.split(r"[.\[]", problem.path)[0]
         if path and (not section or section in document.data):
@@ -110,6 +115,23 @@ def _windows(spec: FileSpec, targets: Iterable[Target]) -> tuple[Window, ...]:
     return tuple(windows.values())
 
 
+def _prometheus(spec: FileSpec, folder: Path) -> Server | None:
+    return None if spec.prometheus is None else spec.prometheus.server(Place("prometheus", folder))
+
+
+def _alertmanagers(spec: FileSpec, folder: Path) -> tuple[tuple[str, Server], ...]:
+    """Return the Alertmanagers by name; one alone needs none. Raises Problem."""
+    found: dict[str, Server] = {}
+    for index, entry in enumerate(spec.alertmanager):
+        place = Place(f"alertmanager[{index}]", folder)
+        name = entry.name or ("alertmanager" if len(spec.alertmanager) == 1 else f"alertmanager-{index + 1}")
+        _check_name(name, place)
+        if name in found:
+            raise place.problem("name", f"{name!r} is the name of another entry already")
+        found[name] = entry.server(place)
+    return tuple(found.items())
+
+
 def _check_name(name: str, place: Place) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
         raise place.problem("name", "expected 1 to 64 letters, digits, dots, dashes or underscores")
@@ -140,7 +162,7 @@ class _EnvironmentSection:
     """A section's entries as the file would have them, and the variable that is to blame for their faults."""
 
     variable: str
-    entries: list[dict[str, Any]]
+    entries: list[dict[str, Any]] | dict[str, Any]
 
 
 def _environment(environ: Mapping[str, str], hostname: str) -> dict[str, _EnvironmentSection]:
@@ -166,6 +188,10 @@ def _environment(environ: Mapping[str, str], hostname: str) -> dict[str, _Enviro
         sections["redis"] = _EnvironmentSection("REDIS_URL", [{"name": "primary", **redis}])
     if api:
         sections["api"] = _EnvironmentSection("API_URL", [{"name": "auraconnect-api", **api}])
+    if prometheus := setting("PROMETHEUS_URL", "url"):
+        sections["prometheus"] = _EnvironmentSection("PROMETHEUS_URL", prometheus)
+    if alertmanager := setting("ALERTMANAGER_URL", "url"):
+        sections["alertmanager"] = _EnvironmentSection("ALERTMANAGER_URL", [alertmanager])
     if environ.get("WORKER_QUEUES"):
         entries = _worker_queues(environ["WORKER_QUEUES"], redis)
         sections["workers"] = _EnvironmentSection("WORKER_QUEUES", entries)

@@ -11,7 +11,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from auraconnect_exporter import __version__
+from auraconnect_exporter import __version__, alert_metrics
+from auraconnect_exporter.alert_metrics import AlertState
 from auraconnect_exporter.maintenance import Occurrence
 from auraconnect_exporter.model import Health, Metric, Reload, Sample, Snapshot, TargetView
 
@@ -31,12 +32,13 @@ class Exposition:
         GCCollector(registry=self._process)
 
     def render(
-        self, snapshot: Snapshot, windows: Iterable[Occurrence], reload: Reload, accept: str
+        self, snapshot: Snapshot, windows: Iterable[Occurrence], alerts: AlertState, reload: Reload, accept: str
     ) -> tuple[bytes, str]:
         """Return the body and its content type: OpenMetrics where ``accept`` asks for it, else the text format."""
         encode, content_type = choose_encoder(accept)
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Families(families(snapshot, windows, reload)))
+        registry.register(_Families(alert_metrics.families(alerts)))
         registry.register(_Families(self._process.collect()))
         return encode(registry), content_type
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from auraconnect_exporter import endpoints, maintenance
+from auraconnect_exporter.clients.server import Server
+from auraconnect_exporter.clients.server import base as peer_base
 from auraconnect_exporter.maintenance import Window
 from auraconnect_exporter.model import Component, Secret, TargetId
 from auraconnect_exporter.targets import Host, Http, Postgres, Redis, RedisServer, System, Workers
@@ -219,6 +221,39 @@ class MaintenanceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         return start
 
 
+class PeerSpec(_UrlSpec, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A server with an HTTP API that we ask or tell: Prometheus (or what speaks like it), an Alertmanager."""
+
+    name: str = ""
+    user: str = ""
+    password_file: str | None = None
+    token_file: str | None = None
+    ca_file: str | None = None
+    headers: dict[str, str] = {}
+
+    def server(self, place: Place) -> Server:
+        """Return where it is and how one signs in. Raises Problem."""
+        if self.token_file is not None and (self.user or self.password_file is not None):
+            raise place.problem("token_file", "stands beside a user or password, use one of them")
+        ca_file = _certificates(place, "ca_file", self.ca_file)
+        return Server(
+            base=self.parsed_url(place, lambda url: peer_base(url, ca_file)),
+            token=_secret(place, "token_file", self.token_file),
+            user=self.user,
+            password=_secret(place, "password_file", self.password_file),
+            headers=tuple(self._checked_headers(place)),
+            timeout=5.0 if self.timeout is None else _positive(place, "timeout", self.timeout),
+        )
+
+    def _checked_headers(self, place: Place) -> Iterator[tuple[str, str]]:
+        for name, value in self.headers.items():
+            if not re.fullmatch(r"[A-Za-z0-9-]{1,100}", name) or not re.fullmatch(r"[ -~]{0,1000}", value):
+                raise place.problem(f"headers.{name}", "is not a header such as X-Scope-OrgID: tenant")
+            if name.lower() in {"authorization", "host", "content-length", "content-type", "transfer-encoding"}:
+                raise place.problem(f"headers.{name}", "can't be set here")
+            yield name, value
+
+
 class CheckSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The rhythm of every target that has none of its own."""
 
@@ -227,7 +262,7 @@ class CheckSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class FileSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The file: a section a component."""
+    """The file: a section a component, planned maintenance, and those that we ask and tell."""
 
     check: CheckSpec = CheckSpec()
     database: tuple[_DatabaseSpec, ...] = ()
@@ -236,6 +271,8 @@ class FileSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     workers: tuple[_WorkersSpec, ...] = ()
     host: tuple[_HostSpec, ...] = ()
     maintenance: tuple[MaintenanceSpec, ...] = ()
+    prometheus: PeerSpec | None = None
+    alertmanager: tuple[PeerSpec, ...] = ()
 
 
 def checked(sections: dict[str, Any]) -> FileSpec:
@@ -314,6 +351,10 @@ def _secret_file(place: Place, key: str, name: str) -> str:
     if len(raw) > MAX_SECRET_BYTES:
         raise place.problem(key, f"{path} is larger than {MAX_SECRET_BYTES} bytes")
     return text.rstrip("\r\n")
+
+
+def _secret(place: Place, key: str, file: str | None) -> Secret | None:
+    return None if file is None else Secret(_secret_file(place, key, file))
 
 
 def _certificates(place: Place, key: str, name: str | None) -> str | None:

@@ -138,6 +138,7 @@ def exporter(folder: Path, config: Mapping[str, Any], port: int | None = None) -
         f"--config.file={path}",
         f"--web.listen-address={address}",
         f"--web.external-url=http://{address}",
+        f"--data.path={folder / 'data'}",
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "exporter")}
     return HTTPServer("exporter", command, folder / "exporter.log", url=f"http://{address}", env=environment)

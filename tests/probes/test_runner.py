@@ -12,9 +12,9 @@ from collections.abc import Callable, Coroutine
 import pytest
 
 from auraconnect_exporter import endpoints
+from auraconnect_exporter.blocking import ExporterLoop
 from auraconnect_exporter.model import Attempt, Reading, Reason
 from auraconnect_exporter.probes.base import Probe, ProbeError
-from auraconnect_exporter.blocking import ExporterLoop
 from auraconnect_exporter.probes.runner import MAX_MESSAGE
 from auraconnect_exporter.targets import Http, Postgres, System
 from auraconnect_exporter.targets import Redis as RedisSystem

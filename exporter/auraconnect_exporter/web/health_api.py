@@ -1,50 +1,430 @@
-"""The public part of AuraConnect's health API, as its clients already call it."""
+"""AuraConnect's health API, as its clients already call it, and what comes on top: its operations, one below the other.
+
+What everybody polls is answered from memory; the rest is one indexed query, or one question to Prometheus.
+"""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
+from aiohttp import web
 
-from auraconnect_exporter.model import Component, Health, Snapshot
+from auraconnect_exporter import __version__
+from auraconnect_exporter.alerts import Alerts
+from auraconnect_exporter.auth import Role
+from auraconnect_exporter.dashboard import TOP, Background
+from auraconnect_exporter.errors import Errors
+from auraconnect_exporter.figures import EndpointPerformance, Figures, FiguresUnavailable
+from auraconnect_exporter.model import Health, Snapshot
+from auraconnect_exporter.records import AlertType, Draft, Episode, ErrorRecord, Severity
+from auraconnect_exporter.store.errors import ErrorSummary as CountedErrors
+from auraconnect_exporter.web import answers
+from auraconnect_exporter.web.answers import (
+    AffectedEndpoint,
+    AlertDetail,
+    AlertEvent,
+    AlertTimeline,
+    AuditEvent,
+    BasicHealth,
+    DashboardAnswer,
+    DetailedHealth,
+    ErrorDetail,
+    ErrorSummary,
+    SystemMetrics,
+    TopError,
+)
+from auraconnect_exporter.web.operations import Call, Operation, json_answer
+from auraconnect_exporter.web.problems import Problem
 
-PREFIX = "/api/v1/health"
+PREFIX: Final = "/api/v1/health"
 """All that the reverse proxy forwards to us."""
 
+DASHBOARD_ALERTS: Final = 10
+SHOWN_FOR: Final = 1.0
+"""Seconds for which the dashboard's answer is kept, however many ask."""
+PUBLIC_FOR: Final = 0.25
+"""The same for the public answer."""
 
-class ComponentStatus(msgspec.Struct, frozen=True):
-    """A component's state and nothing more: this is public."""
+WEBHOOK_BYTES: Final = 16 * 1024 * 1024
+ERROR_BYTES: Final = 256 * 1024
 
-    name: Component
-    status: Health
-
-
-class HealthAnswer(msgspec.Struct, frozen=True):
-    """The answer to ``GET /api/v1/health``; times in UTC, ``checks_…`` count targets."""
-
-    status: Health
-    timestamp: datetime
-    version: str
-    uptime_seconds: float
-    components: tuple[ComponentStatus, ...]
-    checks_passed: int
-    checks_failed: int
+Text = Annotated[str, msgspec.Meta(max_length=10_000)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+Hours = Annotated[int, msgspec.Meta(ge=1, le=168)]
+Reference = Annotated[str, msgspec.Meta(max_length=100)] | Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+"""An id of AuraConnect's: a number here, a UUID there."""
 
 
-def basic_health(snapshot: Snapshot, version: str, uptime_seconds: float) -> HealthAnswer:
-    """Return the public summary of a snapshot."""
-    passed = sum(view.health is Health.HEALTHY for view in snapshot.targets)
-    return HealthAnswer(
-        status=_public(snapshot.system),
-        timestamp=datetime.fromtimestamp(snapshot.time, UTC),
-        version=version,
-        uptime_seconds=round(uptime_seconds, 3),
-        components=tuple(ComponentStatus(name, _public(health)) for name, health in snapshot.components.items()),
-        checks_passed=passed,
-        checks_failed=len(snapshot.targets) - passed,
+class PerformanceQuery(msgspec.Struct, frozen=True):
+    """Which requests: those of the last minutes, of one endpoint or all."""
+
+    time_window_minutes: Annotated[int, msgspec.Meta(ge=1, le=60)] = 5
+    endpoint: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+
+
+class ErrorsQuery(msgspec.Struct, frozen=True):
+    """Which errors."""
+
+    hours: Hours = 24
+    limit: Annotated[int, msgspec.Meta(ge=1, le=500)] = 100
+    error_type: Annotated[str, msgspec.Meta(max_length=100)] | None = None
+    endpoint: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+    resolved: bool | None = None
+
+
+class SummaryQuery(msgspec.Struct, frozen=True):
+    """Of how many hours."""
+
+    hours: Hours = 24
+
+
+class AlertsQuery(msgspec.Struct, frozen=True):
+    """Which alerts."""
+
+    resolved: bool | None = None
+    severity: Severity | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 50
+
+
+class AuditQuery(msgspec.Struct, frozen=True):
+    """Which acts."""
+
+    hours: Annotated[int, msgspec.Meta(ge=1, le=720)] = 24
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
+
+
+class ResolveQuery(msgspec.Struct, frozen=True):
+    """Whether to end it though it fires."""
+
+    force: bool = False
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """An error to keep."""
+
+    error_type: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+    error_message: Text
+    stack_trace: Annotated[str, msgspec.Meta(max_length=100_000)] | None = None
+    endpoint: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+    method: Annotated[str, msgspec.Meta(max_length=10)] | None = None
+    status_code: Annotated[int, msgspec.Meta(ge=100, le=599)] | None = None
+    user_id: Reference | None = None
+    restaurant_id: Reference | None = None
+    request_id: Annotated[str, msgspec.Meta(max_length=100)] | None = None
+    tags: Any = None
+
+
+class AlertBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An alert to open."""
+
+    alert_type: AlertType
+    severity: Severity
+    component: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+    title: Name
+    description: Text = ""
+    target: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    threshold_value: float | None = None
+    actual_value: float | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class NoteBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What somebody has to say."""
+
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=10_000)]
+
+
+class Received(msgspec.Struct, frozen=True):
+    """That a delivery is stored."""
+
+    status: Literal["stored"] = "stored"
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What the API serves from. ``monotonic`` and ``uptime`` are in seconds."""
+
+    snapshot: Callable[[], Snapshot]
+    uptime: Callable[[], float]
+    monotonic: Callable[[], float]
+    background: Callable[[], Background]
+    alerts: Alerts
+    errors: Errors
+    figures: Figures | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """An answer's bytes, and until when they count."""
+
+    status: int
+    body: bytes
+    etag: str
+    until: float
+
+
+class HealthApi:
+    """The operations."""
+
+    def __init__(self, served: Served) -> None:
+        self._served = served
+        self._public: _Kept | None = None
+        self._kept: _Kept | None = None
+
+    def operations(self) -> tuple[Operation, ...]:
+        """Return all of them, in the order of the document."""
+        admin, unhealthy = Role.SYSTEM_ADMIN, {503: DetailedHealth}
+        return (
+            Operation(
+                "health", "GET", "", "The state of the whole, for everybody", self._health, None,
+                answer=BasicHealth, also={503: BasicHealth},
+            ),
+            Operation(
+                "detailed", "GET", "/detailed", "The state of each component and target", self._detailed, admin,
+                answer=DetailedHealth, also=unhealthy,
+            ),
+            Operation(
+                "metrics", "GET", "/metrics", "Figures of the host, the database and the requests", self._metrics,
+                admin, answer=SystemMetrics,
+            ),
+            Operation(
+                "performance", "GET", "/performance", "Response times by endpoint", self._performance, admin,
+                query=PerformanceQuery, answer=list[EndpointPerformance], problems=(503,),
+            ),
+            Operation(
+                "errors", "GET", "/errors", "The application's errors, newest first", self._errors, admin,
+                query=ErrorsQuery, answer=list[ErrorDetail], problems=(503,),
+            ),
+            Operation(
+                "errorSummary", "GET", "/errors/summary", "The application's errors, counted", self._summary, admin,
+                query=SummaryQuery, answer=ErrorSummary, problems=(503,),
+            ),
+            Operation(
+                "logError", "POST", "/errors/log", "Keep an error", self._log_error, Role.INGEST,
+                body=ErrorBody, answer=ErrorDetail, status=201, problems=(503,), body_bytes=ERROR_BYTES,
+            ),
+            Operation(
+                "alerts", "GET", "/alerts", "Alerts, those that began last first", self._alerts, admin,
+                query=AlertsQuery, answer=list[AlertDetail], problems=(503,),
+            ),
+            Operation(
+                "postAlert", "POST", "/alerts", "Open an alert; it is told to people until it is resolved", self._post,
+                admin, body=AlertBody, answer=AlertDetail, problems=(429, 503),
+            ),
+            Operation(
+                "alert", "GET", "/alerts/{id}", "An alert and its timeline", self._alert, admin,
+                answer=AlertTimeline, problems=(404, 503),
+            ),
+            Operation(
+                "acknowledge", "PUT", "/alerts/{id}/acknowledge", "Take care of an alert: it climbs no further",
+                self._acknowledge, admin, answer=AlertDetail, problems=(404, 503),
+            ),
+            Operation(
+                "resolve", "PUT", "/alerts/{id}/resolve", "End an alert; what Prometheus fires only by force",
+                self._resolve, admin, query=ResolveQuery, answer=AlertDetail, problems=(404, 409, 503),
+            ),
+            Operation(
+                "note", "POST", "/alerts/{id}/notes", "Add a note to an alert's timeline", self._note, admin,
+                body=NoteBody, answer=AlertEvent, status=201, problems=(404, 503),
+            ),
+            Operation(
+                "webhook", "POST", "/alerts/webhook", "Alertmanager's deliveries", self._webhook, Role.ALERTMANAGER,
+                body=bytes, answer=Received, problems=(503,), body_bytes=WEBHOOK_BYTES,
+            ),
+            Operation(
+                "dashboard", "GET", "/dashboard", "All that the dashboard shows", self._dashboard, admin,
+                answer=DashboardAnswer, also={304: None},
+            ),
+            Operation(
+                "audit", "GET", "/audit", "Who did what, newest first", self._audit, admin,
+                query=AuditQuery, answer=list[AuditEvent], problems=(503,),
+            ),
+        )  # fmt: skip
+
+    # ── State ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _health(self, call: Call) -> web.Response:
+        """Answer from what was made a moment ago: this is what load balancers and strangers ask."""
+        del call
+        now = self._served.monotonic()
+        if self._public is None or now >= self._public.until:
+            snapshot = self._served.snapshot()
+            body = msgspec.json.encode(answers.basic_health(snapshot, __version__, self._served.uptime()))
+            self._public = _Kept(_status(snapshot), body, "", now + PUBLIC_FOR)
+        return web.Response(status=self._public.status, body=self._public.body, content_type="application/json")
+
+    async def _detailed(self, call: Call) -> web.Response:
+        del call
+        snapshot = self._served.snapshot()
+        answer = answers.detailed_health(snapshot, __version__, self._served.uptime())
+        return json_answer(answer, _status(snapshot))
+
+    async def _metrics(self, call: Call) -> web.Response:
+        del call
+        latest = self._served.background()
+        reasons = {name: why for name, why in latest.unavailable.items() if name == "prometheus"}
+        return json_answer(answers.system_metrics(self._served.snapshot(), latest.totals, reasons))
+
+    async def _performance(self, call: Call) -> web.Response:
+        query: PerformanceQuery = call.query
+        if self._served.figures is None:
+            raise Problem(503, "no Prometheus is configured, which would know the response times")
+        try:
+            found = await self._served.figures.performance(query.time_window_minutes, query.endpoint)
+        except FiguresUnavailable as error:
+            raise Problem(503, str(error), {"Retry-After": "5"}) from None
+        return json_answer(found)
+
+    async def _dashboard(self, call: Call) -> web.Response:
+        """Answer what was made at most a second ago, or 304 where that is what the caller has."""
+        now = self._served.monotonic()
+        if self._kept is None or now >= self._kept.until:
+            body = msgspec.json.encode(self._dashboard_answer())
+            etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+            self._kept = _Kept(200, body, etag, now + SHOWN_FOR)
+        headers = {"ETag": self._kept.etag, "Cache-Control": "private, no-cache", "Vary": "Accept, Authorization"}
+        known = {tag.value for tag in call.request.if_none_match or ()}
+        if self._kept.etag.strip('"') in known or "*" in known:
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=self._kept.body, content_type="application/json", headers=headers)
+
+    def _dashboard_answer(self) -> DashboardAnswer:
+        """Return the whole; nothing in it changes while nothing is news, so that its tag does not either."""
+        snapshot, latest, alerts = self._served.snapshot(), self._served.background(), self._served.alerts
+        newest = max((view.state.last.started for view in snapshot.targets if view.state.last), default=snapshot.time)
+        uptime = self._served.uptime() - (snapshot.time - newest)
+        frozen = Snapshot(newest, snapshot.system, snapshot.components, snapshot.targets)
+        unavailable = dict(latest.unavailable)
+        unavailable |= {name: "can't be reached" for name in alerts.unreachable if name != "store"}
+        if not alerts.is_loaded or "store" in alerts.unreachable:
+            unavailable["store"] = "the incident store can't be used at the moment"
+        health = answers.detailed_health(frozen, __version__, max(0.0, uptime))
+        return DashboardAnswer(
+            timestamp=health.timestamp,
+            health=health,
+            system_metrics=answers.system_metrics(frozen, latest.totals, unavailable),
+            performance=latest.performance[:TOP],
+            recent_errors=tuple(answers.error_detail(error) for error in latest.errors),
+            active_alerts=tuple(self._detail(episode) for episode in _most_urgent(alerts.open)[:DASHBOARD_ALERTS]),
+            active_alerts_total=len(alerts.open),
+            error_summary=None if latest.summary is None else _summary(latest.summary, 24),
+            unavailable=unavailable,
+        )
+
+    # ── Errors ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _errors(self, call: Call) -> web.Response:
+        query: ErrorsQuery = call.query
+        found = await self._served.errors.newest(
+            query.hours, query.limit, query.error_type, query.endpoint, resolved=query.resolved
+        )
+        return json_answer([answers.error_detail(error) for error in found])
+
+    async def _summary(self, call: Call) -> web.Response:
+        query: SummaryQuery = call.query
+        return json_answer(_summary(await self._served.errors.summary(query.hours), query.hours))
+
+    async def _log_error(self, call: Call) -> web.Response:
+        body: ErrorBody = call.body
+        error = ErrorRecord(
+            id="",
+            error_type=body.error_type,
+            error_message=body.error_message,
+            created_at=0,
+            stack_trace=body.stack_trace,
+            endpoint=body.endpoint,
+            method=body.method,
+            status_code=body.status_code,
+            user_id=None if body.user_id is None else str(body.user_id),
+            restaurant_id=None if body.restaurant_id is None else str(body.restaurant_id),
+            request_id=body.request_id,
+            tags=body.tags,
+        )
+        return json_answer(answers.error_detail(await self._served.errors.log(error, call.actor)), 201)
+
+    # ── Alerts ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _alerts(self, call: Call) -> web.Response:
+        query: AlertsQuery = call.query
+        severity = None if query.severity is None else query.severity.value
+        found = await self._served.alerts.listed(resolved=query.resolved, severity=severity, limit=query.limit)
+        return json_answer([self._detail(episode) for episode in found])
+
+    async def _post(self, call: Call) -> web.Response:
+        body: AlertBody = call.body
+        draft = Draft(
+            alert_type=body.alert_type,
+            severity=body.severity,
+            component=body.component,
+            title=body.title,
+            target=body.target,
+            description=body.description,
+            threshold_value=body.threshold_value,
+            actual_value=body.actual_value,
+            metadata=body.metadata or {},
+        )
+        return json_answer(self._detail(await self._served.alerts.post(draft, call.actor)))
+
+    async def _alert(self, call: Call) -> web.Response:
+        episode, events = await self._served.alerts.timeline(_id(call))
+        return json_answer(answers.timeline(self._detail(episode), events))
+
+    async def _acknowledge(self, call: Call) -> web.Response:
+        return json_answer(self._detail(await self._served.alerts.acknowledge(_id(call), call.actor)))
+
+    async def _resolve(self, call: Call) -> web.Response:
+        query: ResolveQuery = call.query
+        return json_answer(self._detail(await self._served.alerts.resolve(_id(call), call.actor, force=query.force)))
+
+    async def _note(self, call: Call) -> web.Response:
+        body: NoteBody = call.body
+        event = await self._served.alerts.note(_id(call), call.actor, body.text)
+        return json_answer(answers.event_detail(event), 201)
+
+    async def _webhook(self, call: Call) -> web.Response:
+        await self._served.alerts.receive(call.body)
+        return json_answer(Received())
+
+    async def _audit(self, call: Call) -> web.Response:
+        query: AuditQuery = call.query
+        found = await self._served.errors.audit(query.hours, query.limit)
+        return json_answer([answers.audit_event(entry) for entry in found])
+
+    def _detail(self, episode: Episode) -> AlertDetail:
+        return answers.alert_detail(episode, suppressed=episode.id in self._served.alerts.suppressed)
+
+
+def _id(call: Call) -> str:
+    return call.request.match_info["id"]
+
+
+def _status(snapshot: Snapshot) -> int:
+    return 503 if snapshot.system is Health.UNHEALTHY else 200
+
+
+def _most_urgent(episodes: tuple[Episode, ...]) -> list[Episode]:
+    """Return open alerts: those that nobody has acknowledged first, the worst of them first, then the oldest."""
+    order = {severity.value: number for number, severity in enumerate(Severity)}
+    return sorted(
+        episodes,
+        key=lambda episode: (
+            episode.acknowledged_at is not None,
+            order.get(episode.identity.severity, 0),
+            episode.started_at,
+        ),
     )
 
 
-def _public(health: Health) -> Health:
-    """Return one of the three states that the clients know; what is unknown is not all right."""
-    return Health.DEGRADED if health is Health.UNKNOWN else health
+def _summary(counted: CountedErrors, hours: int) -> ErrorSummary:
+    return ErrorSummary(
+        total_errors=counted.total_errors,
+        unique_errors=counted.unique_errors,
+        error_rate_per_hour=counted.error_rate_per_hour,
+        top_errors=tuple(TopError(*each) for each in counted.top_errors),
+        affected_endpoints=tuple(AffectedEndpoint(*each) for each in counted.affected_endpoints),
+        time_window_hours=hours,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,56 +12,99 @@ import msgspec
 from aiohttp import web
 
 from auraconnect_exporter import __version__
+from auraconnect_exporter.alert_metrics import AlertState
+from auraconnect_exporter.auth import Role
 from auraconnect_exporter.maintenance import Occurrence
 from auraconnect_exporter.metrics import Exposition, compress
-from auraconnect_exporter.model import Health, Reload, Snapshot
-from auraconnect_exporter.web import pages
-from auraconnect_exporter.web.health_api import PREFIX, basic_health
-from auraconnect_exporter.web.problems import problem, problem_details, security_headers
+from auraconnect_exporter.model import Reload, Snapshot
+from auraconnect_exporter.web import openapi, pages
+from auraconnect_exporter.web.access import Gate
+from auraconnect_exporter.web.health_api import PREFIX, HealthApi
+from auraconnect_exporter.web.operations import Call, Operation, read_body, read_query
+from auraconnect_exporter.web.problems import Handler, problem, problem_details, security_headers
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
     """What the routes serve from.
 
-    ``reload`` returns the sentence that says what is wrong, or nothing; ``base_path`` precedes links to pages.
+    ``reload`` returns the sentence that says what is wrong, or nothing; ``base_path`` precedes links to pages;
+    ``closed_metrics`` asks for a role on ``/metrics``; ``headers`` go with every answer.
     """
 
     snapshot: Callable[[], Snapshot]
     windows: Callable[[], Iterable[Occurrence]]
+    alerts: Callable[[], AlertState]
     last_reload: Callable[[], Reload]
     reload: Callable[[], Awaitable[str | None]]
-    uptime: Callable[[], float]
     base_path: str
     runbooks: Path
+    api: HealthApi
+    gate: Gate
+    closed_metrics: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 def make_application(sources: Sources) -> web.Application:
     """Return the application, without any state but its sources."""
     routes = _Routes(sources)
-    app = web.Application(middlewares=[problem_details], client_max_size=64 * 1024)
+    operations = sources.api.operations()
+    app = web.Application(middlewares=[problem_details])
     app.on_response_prepare.append(security_headers)
+    if sources.headers:
+        app.on_response_prepare.append(_additional(sources.headers))
     app.add_routes(
         [
             web.get("/metrics", routes.metrics),
             web.get("/-/healthy", routes.healthy),
             web.get("/-/ready", routes.ready),
             web.post("/-/reload", routes.reload),
-            web.get(PREFIX, routes.health),
-            web.get(f"{PREFIX}/", routes.health),
             web.get("/", routes.overview),
+            web.get("/dashboard", routes.overview),
+            web.get("/openapi.json", _document(operations)),
+            web.get(f"{PREFIX}/openapi.json", _document(operations)),
         ],
     )
     # The reverse proxy forwards only the health API's prefix, so every page also lives below it.
     for base in ("", PREFIX):
         app.add_routes(
             [
-                web.get(f"{base}/dashboard", routes.overview),
                 web.get(f"{base}/runbooks/", routes.runbooks),
                 web.get(f"{base}/runbooks/{{name}}", routes.runbook),
             ],
         )
+    for operation in operations:
+        for end in ("", "/"):
+            path, handler = f"{PREFIX}{operation.path}{end}", _handler(operation, sources.gate)
+            app.router.add_route(operation.method, path, handler)
     return app
+
+
+def _handler(operation: Operation, gate: Gate) -> Handler:
+    """Return what answers a route: who asks is looked at first, then what they ask."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        actor = await gate.admit(request, operation.role)
+        query = read_query(operation, request.query)
+        return await operation.handler(Call(request, actor, query, await read_body(operation, request)))
+
+    return handle
+
+
+def _document(operations: Sequence[Operation]) -> Handler:
+    body = msgspec.json.encode(openapi.document(operations, PREFIX, __version__))
+
+    async def handle(_request: web.Request) -> web.StreamResponse:
+        return web.Response(body=body, content_type="application/json")
+
+    return handle
+
+
+def _additional(headers: tuple[tuple[str, str], ...]) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    async def add(_request: web.Request, response: web.StreamResponse) -> None:
+        response.headers.update(dict(headers))
+
+    return add
 
 
 class _Routes:
@@ -70,9 +113,12 @@ class _Routes:
         self._exposition = Exposition()
 
     async def metrics(self, request: web.Request) -> web.Response:
+        if self._sources.closed_metrics:
+            await self._sources.gate.admit(request, Role.METRICS)
         body, content_type = self._exposition.render(
             self._sources.snapshot(),
             self._sources.windows(),
+            self._sources.alerts(),
             self._sources.last_reload(),
             request.headers.get("Accept", ""),
         )
@@ -87,25 +133,16 @@ class _Routes:
     async def ready(self, _request: web.Request) -> web.Response:
         waiting = [str(view.id) for view in self._sources.snapshot().targets if view.state.last is None]
         if waiting:
-            return problem(503, "Service Unavailable", f"not checked yet: {', '.join(waiting)}")
+            return problem(503, f"not checked yet: {', '.join(waiting)}")
         return web.Response(text="The exporter is ready.\n")
 
     async def reload(self, request: web.Request) -> web.Response:
         if not _is_local(request):
-            return problem(403, "Forbidden", "a reload is only accepted from this machine")
+            await self._sources.gate.admit(request, Role.SYSTEM_ADMIN)
         wrong = await self._sources.reload()
         if wrong:
-            return problem(500, "Internal Server Error", f"the configuration in use is kept: {wrong}")
+            return problem(500, f"the configuration in use is kept: {wrong}")
         return web.Response(text="The configuration has been reloaded.\n")
-
-    async def health(self, _request: web.Request) -> web.Response:
-        snapshot = self._sources.snapshot()
-        answer = basic_health(snapshot, __version__, self._sources.uptime())
-        return web.Response(
-            status=503 if snapshot.system is Health.UNHEALTHY else 200,
-            body=msgspec.json.encode(answer),
-            content_type="application/json",
-        )
 
     async def overview(self, _request: web.Request) -> web.Response:
         return _html(pages.overview(self._sources.snapshot(), __version__, self._sources.base_path))

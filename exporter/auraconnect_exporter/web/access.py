@@ -1,0 +1,72 @@
+"""Who asks, and may they: every call passes here before anything else happens."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from auraconnect_exporter.auth import INSUFFICIENT_SCOPE, Authenticator, Principal, Refused, Role, authorize
+from auraconnect_exporter.blocking import in_daemon_thread
+from auraconnect_exporter.limits import FailedSignIns, Network, RateLimit, client_address
+from auraconnect_exporter.records import Actor
+from auraconnect_exporter.web.problems import Problem
+from auraconnect_exporter.web_config import certificate_name
+
+log = logging.getLogger(__name__)
+
+ANYBODY = "anybody"
+"""The actor's name where nobody signs in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Lets callers in. ``monotonic`` is a clock in seconds; ``proxies`` are believed what they say of addresses."""
+
+    authenticator: Authenticator
+    proxies: tuple[Network, ...]
+    failures: FailedSignIns
+    calls: RateLimit
+    monotonic: Callable[[], float]
+
+    async def admit(self, request: web.Request, role: Role | None) -> Actor:
+        """Return who asks. Raises Problem: 401, 403, or 429 after too many failures, or too many public calls.
+
+        A credential is looked at before any limit, so that nobody can lock another out.
+        """
+        address = self.address(request)
+        if role is None:
+            self._limit(self.calls.count(address, self.monotonic()), "too many calls")
+            return Actor(ANYBODY, address)
+        found = await self._authenticated(request)
+        if isinstance(found, Refused):
+            log.info("a caller was refused", extra={"reason": found.reason, "address": address, "path": request.path})
+            if found.failed:
+                self._limit(self.failures.count(address, self.monotonic()), "too many failed sign-ins")
+            challenges = ", ".join(self.authenticator.challenges(found, role))
+            raise Problem(401, "sign in with a valid token", {"WWW-Authenticate": challenges})
+        if not authorize(found, role):
+            log.info("a caller may not", extra={"actor": found.name, "role": role, "path": request.path})
+            raise Problem(403, f"this needs the role {role}", {"WWW-Authenticate": INSUFFICIENT_SCOPE})
+        return Actor(found.name, address)
+
+    def address(self, request: web.Request) -> str:
+        """Return the caller's address, as our proxies report it."""
+        forwarded = request.headers.getall("X-Forwarded-For", [])
+        return client_address(request.remote or "", ",".join(forwarded) or None, self.proxies)
+
+    async def _authenticated(self, request: web.Request) -> Principal | Refused:
+        headers = request.headers.getall("Authorization", [])
+        authorization = ", ".join(headers) if headers else None
+        transport = request.transport
+        certificate = certificate_name(transport.get_extra_info("peercert")) if transport else None
+        if self.authenticator.is_slow(authorization):
+            return await in_daemon_thread(lambda: self.authenticator.authenticate(authorization, certificate))
+        return self.authenticator.authenticate(authorization, certificate)
+
+    @staticmethod
+    def _limit(retry_after: int | None, what: str) -> None:
+        if retry_after is not None:
+            raise Problem(429, f"{what} from this address; wait {retry_after} s", {"Retry-After": str(retry_after)})
