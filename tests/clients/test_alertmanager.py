@@ -197,6 +197,22 @@ async def test_its_status_tells_version_and_start(tmp_path: Path, release: str) 
     assert before <= status.started_at <= moment(time.time())
 
 
+async def test_a_restart_between_two_calls_is_no_failure(tmp_path: Path, release: str) -> None:
+    """No connection is kept that could be stale; a POST is not repeated by itself."""
+    path = tmp_path / "alertmanager.yml"
+    path.write_text(yaml.safe_dump({"route": {"receiver": "log"}, "receivers": [{"name": "log"}]}))
+    with servers.Alertmanager(tmp_path, path, release=release) as server:
+        client = Alertmanager(Server(base(server.url)))
+        try:
+            first = await client.status()
+            server.kill()
+            server.start()
+            await client.post([PostableAlert(LABELS)])
+            assert (await client.status()).started_at > first.started_at
+        finally:
+            await client.close()
+
+
 async def test_a_bad_alert_is_told_with_alertmanagers_words_and_the_good_ones_are_kept(
     tmp_path: Path, release: str
 ) -> None:
@@ -229,10 +245,10 @@ async def answering(answer: Any) -> AsyncIterator[Alertmanager]:
     content = json.dumps(answer).encode()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(content) + content)
-            await writer.drain()
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(content) + content)
+        await writer.drain()
+        await reader.read()
 
     async with serving(handle) as port:
         client = Alertmanager(Server(base(f"http://127.0.0.1:{port}")))

@@ -17,7 +17,6 @@ from typing import Any, Final, TypeVar
 import aiohttp
 import msgspec
 from aiohttp.resolver import ThreadedResolver
-from yarl import URL
 
 from auraconnect_exporter import __version__
 from auraconnect_exporter.clients.server import Server
@@ -51,7 +50,10 @@ class Refused(ClientError):
 
 
 class JsonClient:
-    """Makes calls to one server; keeps connections from call to call. Made and closed within one event loop."""
+    """Makes calls to one server, each on a connection of its own: we call seldom, and a kept one may be stale.
+
+    Made and closed within one event loop.
+    """
 
     def __init__(self, server: Server, name: str) -> None:
         """``name`` is what messages call the server, such as "Prometheus"."""
@@ -103,7 +105,7 @@ class JsonClient:
     async def _exchange(self, method: str, path: str, **content: Any) -> tuple[int, bytes]:
         if self._session is None:
             self._session = self._open()
-        url = URL(self._server.url + path, encoded=True)
+        url = self._server.url + path
         async with self._session.request(method, url, allow_redirects=False, **content) as response:
             body = bytearray()
             async for chunk in response.content.iter_any():
@@ -123,9 +125,11 @@ class JsonClient:
             credentials = f"{server.user}:{server.password.reveal() if server.password else ''}"
             headers["Authorization"] = f"Basic {base64.b64encode(credentials.encode()).decode()}"
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(resolver=ThreadedResolver(), ssl=tls, limit=MAX_CONNECTIONS),
+            connector=aiohttp.TCPConnector(
+                resolver=ThreadedResolver(), ssl=tls, limit=MAX_CONNECTIONS, force_close=True
+            ),
             headers=headers,
-            timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # a call has one deadline
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
@@ -152,8 +156,8 @@ def decode(body: bytes, kind: type[T]) -> T:
 _FAILURES: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (_TooLarge, f"the answer has more than {MAX_ANSWER_BYTES} bytes"),
     (socket.gaierror, "the name can't be resolved"),
-    (ssl.SSLError, "TLS failed"),
     (ssl.CertificateError, "its certificate is not to be trusted"),
+    (ssl.SSLError, "TLS failed"),
     (ConnectionRefusedError, "connection refused"),
     (aiohttp.ServerDisconnectedError, "the connection was closed by the other side"),
     (ConnectionError, "the connection was closed by the other side"),
@@ -170,7 +174,7 @@ def _explain(error: Exception) -> str:
     elif isinstance(error, aiohttp.ClientConnectorError):
         cause = error.os_error
     else:
-        cause = error
+        cause = error.__cause__ if isinstance(error, aiohttp.ClientOSError) and error.__cause__ else error
     sentence = next(
         (words for kind, words in _FAILURES if isinstance(cause, kind)), f"unexpected {type(error).__name__}"
     )
