@@ -1,13 +1,49 @@
-"""The loop that the exporter runs on."""
+"""The loop that the exporter runs on, and an empty store on each engine."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
 
 from auraconnect_exporter.blocking import ExporterLoop
+from auraconnect_exporter.store import Store
+from tests.store.support import PASSWORD, Place, new_database
+from tools.servers import PostgreSQL
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run every asynchronous test on the exporter's own loop."""
     return {"loop": ExporterLoop}
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
+    """Return a PostgreSQL that the tests share; each has a database of its own."""
+    with PostgreSQL(tmp_path_factory.mktemp("postgresql"), password=PASSWORD) as started:
+        yield started
+
+
+@pytest.fixture
+def shared_place(postgresql_server: PostgreSQL, tmp_path: Path) -> Place:
+    """Return a place for a store that several exporters can share."""
+    return Place(new_database(postgresql_server), tmp_path / "data")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Return a place for a store, on each engine."""
+    if request.param == "sqlite":
+        return Place("", tmp_path / "data")
+    found: Place = request.getfixturevalue("shared_place")
+    return found
+
+
+@pytest.fixture
+async def store(place: Place) -> AsyncIterator[Store]:
+    """Return an empty store, on each engine."""
+    opened = place.open()
+    yield opened
+    await opened.close()

@@ -128,10 +128,38 @@ def test_an_episode_stays_with_the_firing_it_was_opened_for() -> None:
     assert fingerprint.shown == {"e1": (20, None), "e2": (10, 15)}
 
 
-def test_what_joins_two_episodes_belongs_to_the_younger() -> None:
-    """A report that spans a closed and an open episode ends the open one; the closed one stays as it was told."""
-    fingerprint = heard([(10, 12), (20, None), (8, 25)])
-    assert fingerprint.shown == {"e1": (10, 12), "e2": (8, 25)}
+@pytest.mark.parametrize(
+    ("messages", "shown"),
+    [
+        ([(10, 12), (20, None), (8, 25)], {"e1": (10, 12), "e2": (8, 25)}),
+        ([(20, None), (10, 12), (8, 25)], {"e1": (8, 25), "e2": (10, 12)}),
+    ],
+)
+def test_what_joins_two_episodes_belongs_to_the_one_that_began_last(
+    messages: Sequence[Message], shown: dict[str, tuple[Moment, Moment | None]]
+) -> None:
+    """A report that spans a closed and the open episode ends the open one; the closed one stays as it was told."""
+    assert heard(messages).shown == shown
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.none() | st.integers(0, 10)), max_size=12))
+def test_whatever_is_told_one_episode_at_most_stays_open(told: Sequence[tuple[int, int | None]]) -> None:
+    """Even of messages that contradict each other none leaves an open episode behind that nothing would end."""
+    fingerprint = Fingerprint()
+    for starts, length in told:
+        fingerprint.hear(starts, None if length is None else starts + length)
+        open_ = [started for started, ended in fingerprint.times() if ended is None]
+        assert len(open_) <= 1
+        assert open_ == [span.started for span in episodes.spans(fingerprint.facts) if span.ended is None]
+
+
+def test_long_labels_are_cut_but_stay_different() -> None:
+    """Each part of an identity fits into an index, in bytes, and ends with a digest of the whole."""
+    long = ["€" * 300, "€" * 299 + "$", "€" * 10]
+    parts = [episodes.identity({"alertname": text}).alertname for text in long]
+    assert len(set(parts)) == 3
+    assert max(len(part.encode()) for part in parts) <= episodes.IDENTITY_BYTES
+    assert parts[2] == long[2]
 
 
 def test_a_late_firing_does_not_open_what_is_over() -> None:
