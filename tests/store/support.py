@@ -68,3 +68,32 @@ def rows(sql: str, *parameters: Any) -> Callable[[Transaction], list[Row]]:
 def error(number: int, at: Moment = NOON, **fields: Any) -> ErrorRecord:
     values = {"error_type": "ValueError", "error_message": f"error {number}", **fields}
     return ErrorRecord(id=f"e{number:06}", created_at=at, **values)
+
+
+def put_episode(
+    transaction: Transaction,
+    id_: str,
+    started: Moment,
+    ended: Moment | None,
+    *,
+    told: bool = True,
+) -> None:
+    """Put an episode with its fact and an event; in SQL of its own, so that these tests need nothing of its module."""
+    transaction.execute(
+        "INSERT INTO episodes (id, fingerprint, alertname, severity, component, target, symptom, origin, alert_type, "
+        "title, description, labels, annotations, started_at, recorded_at, ended_at, threshold_value, metadata, told) "
+        "VALUES (?, ?, 'ComponentDown', 'warning', 'redis', 'cache', 'availability', 'api', 'availability', ?, '', ?, "
+        "'{}', ?, ?, ?, 0.1, '{}', ?)",
+        (id_, f"f-{id_}", "Ünd so weiter\n", '{"a": "b"}', started, started, ended, told),
+    )
+    transaction.execute(
+        "INSERT INTO firings (fingerprint, starts, ends, sequence, episode) VALUES (?, ?, ?, 1, ?)",
+        (f"f-{id_}", started, ended, id_),
+    )
+    add_event(transaction, id_, started, "fired")
+
+
+def add_event(transaction: Transaction, episode: str, at: Moment, kind: str) -> None:
+    transaction.execute(
+        "INSERT INTO events (episode, at, kind, actor, detail) VALUES (?, ?, ?, 'ada', '')", (episode, at, kind)
+    )

@@ -6,61 +6,26 @@ import asyncio
 import time
 from functools import partial
 
-from auraconnect_exporter.records import (
-    SECOND,
-    AlertType,
-    Episode,
-    Event,
-    EventKind,
-    Firing,
-    Identity,
-    Moment,
-    Origin,
-)
+from auraconnect_exporter.records import SECOND
 from auraconnect_exporter.store import Store, audit, errors, set_aside
-from auraconnect_exporter.store import episodes as table
 from auraconnect_exporter.store.errors import HOUR, ErrorFilter
 from auraconnect_exporter.store.retention import BATCH, Removed, remove_older
 from auraconnect_exporter.store.transaction import Transaction
-from tests.store.support import NOON, entry, error, note, rows
+from tests.store.support import NOON, entry, error, note, put_episode, rows
 
 DAY = 24 * HOUR * SECOND
 BEFORE = NOON - 30 * DAY
 OLD = BEFORE - DAY
 
 
-def episode(id_: str, started: Moment, ended: Moment | None, origin: Origin = Origin.RULE) -> Episode:
-    return Episode(
-        id=id_,
-        fingerprint=f"f-{id_}",
-        identity=Identity("ComponentDown", "warning", "redis", "cache"),
-        symptom="availability",
-        origin=origin,
-        alert_type=AlertType.AVAILABILITY,
-        title="",
-        description="",
-        labels={},
-        annotations={},
-        started_at=started,
-        recorded_at=started,
-        ended_at=ended,
-    )
-
-
-def put(transaction: Transaction, one: Episode, *, told: bool = True) -> None:
-    table.put(transaction, one, told=told)
-    table.put_firing(transaction, one.fingerprint, Firing(one.started_at, one.ended_at, 1, one.id))
-    table.add_event(transaction, Event(one.id, one.started_at, EventKind.FIRED))
-
-
 async def test_what_is_open_or_untold_is_kept_however_old(store: Store) -> None:
     """Only an episode that was over before, and whose end everybody knows, goes, with its facts and its events."""
 
     def act(transaction: Transaction) -> None:
-        put(transaction, episode("over", OLD, OLD + SECOND))
-        put(transaction, episode("open", OLD, None))
-        put(transaction, episode("untold", OLD, OLD + SECOND, Origin.API), told=False)
-        put(transaction, episode("over-lately", OLD, BEFORE))
+        put_episode(transaction, "over", OLD, OLD + SECOND)
+        put_episode(transaction, "open", OLD, None)
+        put_episode(transaction, "untold", OLD, OLD + SECOND, told=False)
+        put_episode(transaction, "over-lately", OLD, BEFORE)
 
     await store.write(act)
     removed = await remove_older(store, BEFORE)

@@ -77,9 +77,7 @@ async def test_a_folder_that_can_not_be_is_refused(tmp_path: Path, folder: str) 
     """Where a file is in the way, the sentence says which folder is wanted."""
     (tmp_path / "occupied").touch()
     store = open_store("", tmp_path / folder)
-    with pytest.raises(
-        StoreError, match=f"can't be written .* give the exporter's user the folder {tmp_path / folder}"
-    ):
+    with pytest.raises(StoreError, match=f"can't be opened .* must own the folder {tmp_path / folder}"):
         await store.ready()
     await store.close()
 

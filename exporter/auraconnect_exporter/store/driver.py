@@ -39,6 +39,9 @@ class Connection(Transaction, Protocol):
     def make_place(self) -> None:
         """Make what must be there before the first table."""
 
+    def faults(self) -> list[str]:
+        """Return what the database itself finds wrong with its files, outside of a transaction."""
+
 
 class Driver(Protocol):
     """One database, to which connections can be made."""

@@ -33,10 +33,10 @@ def count_write(transaction: Transaction, known: int) -> None:
     refuse_newer(int(rows[0][0]) if rows else 0, known)
 
 
-def refuse_newer(found: int, known: int) -> None:
-    """Raise StoreTooNew where the tables are newer than ``known``."""
+def refuse_newer(found: int, known: int, what: str = "The store's tables") -> None:
+    """Raise StoreTooNew where tables, ``what`` says whose, are newer than ``known``."""
     if found > known:
         raise StoreTooNew(
-            f"The store's tables have version {found}, this program knows them up to version {known}: "
+            f"{what} have version {found}, this program knows them up to version {known}: "
             "install the newer version of the exporter, or restore a backup that this one made."
         )

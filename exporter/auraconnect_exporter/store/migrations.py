@@ -77,16 +77,21 @@ def migrate(connection: Connection, driver: Driver) -> None:
         try:
             connection.make_place()
             done = _version(connection)
-            if done < VERSION:
-                for statement in MIGRATIONS[done]:
-                    connection.execute(statement.format_map(driver.types))
-                connection.execute("UPDATE meta SET value = ? WHERE key = 'version'", (done + 1,))
+            take_steps(connection, driver, done, min(done + 1, VERSION))
             connection.commit()
         except BaseException:
             connection.rollback()
             raise
         if done >= VERSION - 1:
             return
+
+
+def take_steps(connection: Connection, driver: Driver, done: int, to: int) -> None:
+    """Take the steps after ``done`` up to number ``to``, in the transaction that is open."""
+    for number in range(done, to):
+        for statement in MIGRATIONS[number]:
+            connection.execute(statement.format_map(driver.types))
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'version'", (number + 1,))
 
 
 def is_current(connection: Connection) -> bool:

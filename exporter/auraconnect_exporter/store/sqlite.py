@@ -32,6 +32,8 @@ _PASSING: Final = frozenset(
 )
 """Failures of the machine rather than of the statement; all end without a change of the program."""
 
+_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
 
 class SQLite:
     """The database in one file, held by this process alone.
@@ -63,7 +65,7 @@ class SQLite:
             connection.set_up()
         except sqlite3.DatabaseError as error:
             connection.close()
-            if error.sqlite_errorcode in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
+            if error.sqlite_errorcode in _DAMAGE:
                 raise StoreError(
                     f"{self._path} is not an SQLite database, or a damaged one: move it away, or restore a backup."
                 ) from None
@@ -83,13 +85,12 @@ class SQLite:
             if self._held is not None:
                 return
             try:
-                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
                 if not self._guarded:
-                    os.close(lock)
-                else:
-                    self._held = lock
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    os.close(os.open(self._path, os.O_RDWR))
+                    return
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._held = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+                fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # SQLite gives its -wal and -shm the rights that this file has.
                 os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
             except BlockingIOError:
@@ -101,8 +102,8 @@ class SQLite:
             except OSError as error:
                 self._let_go()
                 raise StoreError(
-                    f"The store {self._path} can't be written ({error.strerror}): give the exporter's user the folder "
-                    f"{self._path.parent}."
+                    f"The store {self._path} can't be opened ({error.strerror}): the exporter's user must own the "
+                    f"folder {self._path.parent}, or be given another."
                 ) from None
 
     def _let_go(self) -> None:
@@ -171,6 +172,14 @@ class SQLiteConnection:
     def make_place(self) -> None:
         """Do nothing: the file is there."""
 
+    def faults(self) -> list[str]:
+        """Return what SQLite finds wrong with the pages, the indexes and the references."""
+        pages = [str(said) for (said,) in self.execute("PRAGMA integrity_check(10)") if said != "ok"]
+        lost = [
+            f"{table} refers to {of}, where that is not" for table, _, of, _ in self.execute("PRAGMA foreign_key_check")
+        ]
+        return pages + lost[:10]
+
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
         if self._interrupted:
@@ -187,4 +196,6 @@ def _explain(error: sqlite3.Error) -> StoreError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest says which kind of it
     if code in _PASSING:
         return StoreUnavailable(f"The store's file can't be used just now: {error}.")
+    if code in _DAMAGE:
+        return StoreError(f"The store's file is damaged ({error}): restore a backup.")
     return StoreError(f"The store refused a statement: {error}.")
