@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from auraconnect_exporter import tokens
 from auraconnect_exporter.auth import Role
 from auraconnect_exporter.model import Secret
 from auraconnect_exporter.schema import Duration
+from auraconnect_exporter.store import StoreError, upkeep
 
 
 class CommandProblem(Exception):
@@ -20,7 +22,7 @@ def run(options: argparse.Namespace, store_url: Secret, now: float) -> str:
     """Run the command that the arguments name; returns what it has to say. ``now`` in Unix seconds."""
     try:
         said: str = options.act(options, store_url, now)
-    except tokens.TokenProblem as error:
+    except (tokens.TokenProblem, StoreError) as error:
         raise CommandProblem(f"{options.command} {options.action}: {error}") from None
     return said
 
@@ -38,6 +40,15 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--expires-in", type=_duration, metavar="DURATION", help="such as 90d (default: never)")
     _action(token, "list", _list_tokens, "show the tokens that there are, without what could be used as one")
     _action(token, "revoke", _revoke_token, "let a token count no longer").add_argument("name")
+    store = commands.add_parser("store", help="the incident store").add_subparsers(
+        dest="action", metavar="ACTION", required=True
+    )
+    backup = _action(store, "backup", _back_up, "write all that it holds into a file, while the exporter runs")
+    backup.add_argument("file", type=Path)
+    restore = _action(store, "restore", _restore, "replace what it holds by a backup")
+    restore.add_argument("file", type=Path)
+    restore.add_argument("--force", action="store_true", help="also where it holds something")
+    _action(store, "verify", _verify, "say whether it is sound, and what it holds")
 
 
 _Act = Callable[[argparse.Namespace, Secret, float], str]
@@ -61,6 +72,18 @@ def _list_tokens(options: argparse.Namespace, _store_url: Secret, now: float) ->
 def _revoke_token(options: argparse.Namespace, _store_url: Secret, _now: float) -> str:
     tokens.revoke(options.data_path, options.name)
     return f"The token {options.name} counts no longer.\n"
+
+
+def _back_up(options: argparse.Namespace, store_url: Secret, _now: float) -> str:
+    return f"{upkeep.backup(store_url.reveal(), options.data_path, options.file)}\n"
+
+
+def _restore(options: argparse.Namespace, store_url: Secret, _now: float) -> str:
+    return f"{upkeep.restore(store_url.reveal(), options.data_path, options.file, force=options.force)}\n"
+
+
+def _verify(options: argparse.Namespace, store_url: Secret, _now: float) -> str:
+    return f"{upkeep.verify(store_url.reveal(), options.data_path)}\n"
 
 
 def _duration(text: str) -> float:
