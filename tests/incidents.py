@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeVar
@@ -18,6 +19,7 @@ from auraconnect_exporter.records import (
     Moment,
     Report,
     Severity,
+    instant_of,
 )
 from auraconnect_exporter.store import Store, audit
 from auraconnect_exporter.store import episodes as table
@@ -69,6 +71,32 @@ def report_of(
     """Return what Alertmanager says of an alert with these labels."""
     annotations = {"summary": "Primary is gone", "description": "It doesn't answer."}
     return Report(fingerprint, labels, annotations, at(starts), None if ends is None else at(ends))
+
+
+def delivery(*reports: Report, truncated: int = 0) -> bytes:
+    """Return the body of Alertmanager's webhook that tells of these."""
+    return json.dumps(
+        {
+            "version": "4",
+            "status": "firing" if any(report.ends is None for report in reports) else "resolved",
+            "receiver": "incident-log",
+            "groupKey": "{}:{}",
+            "truncatedAlerts": truncated,
+            "externalURL": "http://alertmanager.example",
+            "alerts": [
+                {
+                    "status": "firing" if report.ends is None else "resolved",
+                    "labels": report.labels,
+                    "annotations": report.annotations,
+                    "startsAt": instant_of(report.starts).isoformat(),
+                    "endsAt": "0001-01-01T00:00:00Z" if report.ends is None else instant_of(report.ends).isoformat(),
+                    "generatorURL": "http://prometheus.example/graph",
+                    "fingerprint": report.fingerprint,
+                }
+                for report in reports
+            ],
+        }
+    ).encode()
 
 
 def draft(**fields: Any) -> Draft:
