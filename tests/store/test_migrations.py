@@ -10,7 +10,7 @@ from auraconnect_exporter.store import Store, StoreError, StoreTooNew, migration
 from auraconnect_exporter.store.migrations import MIGRATIONS, VERSION
 from tests.store.support import Place, note, rows, subjects
 
-TABLES = ("episodes", "firings", "events", "set_aside", "audit", "errors", "error_counts")
+TABLES = ("episodes", "firings", "events", "pages", "cursors", "set_aside", "audit", "errors", "error_counts")
 
 
 async def test_an_empty_database_gets_all_tables(store: Store) -> None:
@@ -19,7 +19,7 @@ async def test_an_empty_database_gets_all_tables(store: Store) -> None:
     found = await store.read(rows("SELECT key, value FROM meta ORDER BY key"))
     counts = [await store.read(rows(f"SELECT COUNT(*) FROM {table}")) for table in TABLES]  # noqa: S608  # ours
     assert found == [("revision", 0), ("version", VERSION)]
-    assert counts == [[(0,)]] * 7
+    assert counts == [[(0,)]] * len(TABLES)
 
 
 async def test_opening_again_changes_nothing(place: Place) -> None:

@@ -1,19 +1,21 @@
 """The application's errors, and how many there were: each hour and each minute is counted as they come in.
 
-So a summary reads the counts, a few hundred rows, however many errors there are; and each list of errors is one scan
-of one index, which ends after as many rows as are wanted.
+So a summary reads a row for each hour, however many errors there are; and each list of errors is one scan of one
+index, which ends after as many rows as are wanted.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+import msgspec
+
 from auraconnect_exporter.records import SECOND, ErrorRecord, Moment
-from auraconnect_exporter.store.driver import insert_rows
+from auraconnect_exporter.store.driver import ROWS_A_STATEMENT, insert_rows
 from auraconnect_exporter.store.transaction import Row, Transaction
 
 HOUR: Final = 3600
@@ -32,13 +34,13 @@ ERROR_TYPE_CHARACTERS: Final = 100
 ENDPOINT_CHARACTERS: Final = 200
 """As long as in AuraConnect's own table. PostgreSQL refuses values of some kilobytes in an index."""
 
+_JSON: Final = msgspec.json.Encoder()
+_LIST: Final = msgspec.json.Decoder(list[dict[str, int]])
+
 COLUMNS: Final = (
     "id, error_type, error_message, created_at, stack_trace, endpoint, method, status_code, user_id, restaurant_id, "
     "request_id, tags, resolved, resolved_at, source, created_by"
 )
-
-_Count = tuple[int, Moment, str, str]
-"""Width of the period in seconds, its start, and what is counted: `all`, or a `type` or `endpoint` and its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,22 +106,18 @@ def summary(transaction: Transaction, now: Moment, hours: int) -> ErrorSummary:
     since = now - hours * HOUR * SECOND
     first_hour = start_of(HOUR, since + HOUR * SECOND - 1)
     rows = transaction.execute(
-        "SELECT kind, name, CAST(SUM(count) AS BIGINT) FROM ("
-        "SELECT kind, name, count FROM error_counts WHERE width = ? AND start >= ? UNION ALL "
-        "SELECT kind, name, count FROM error_counts WHERE width = ? AND start >= ? AND start < ?"
-        ") AS counted GROUP BY kind, name",
+        "SELECT total, types, endpoints FROM error_counts WHERE width = ? AND start >= ? UNION ALL "
+        "SELECT total, types, endpoints FROM error_counts WHERE width = ? AND start >= ? AND start < ?",
         (HOUR, first_hour, MINUTE, start_of(MINUTE, since), first_hour),
     )
-    counts: dict[str, dict[str, int]] = {"all": {}, "type": {}, "endpoint": {}}
-    for kind, name, count in rows:
-        counts[kind][name] = count
-    total = sum(counts["all"].values())
+    total = sum(row[0] for row in rows)
+    types, endpoints = _added_up(row[1] for row in rows), _added_up(row[2] for row in rows)
     return ErrorSummary(
         total_errors=total,
-        unique_errors=len(counts["type"]),
+        unique_errors=len(types),
         error_rate_per_hour=total / hours,
-        top_errors=_top(counts["type"]),
-        affected_endpoints=_top(counts["endpoint"]),
+        top_errors=_top(types),
+        affected_endpoints=_top(endpoints),
     )
 
 
@@ -132,27 +130,65 @@ def _top(counts: dict[str, int]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:TOP])
 
 
-def _count(transaction: Transaction, errors: Iterable[ErrorRecord]) -> None:
-    counts: Counter[_Count] = Counter()
-    known: dict[tuple[int, Moment, str], set[str]] = {}
-    for error in errors:
-        for width in (HOUR, MINUTE):
-            start = start_of(width, error.created_at)
-            counts[width, start, "all", ""] += 1
-            for kind, name in (("type", error.error_type), ("endpoint", error.endpoint)):
-                if name is not None:
-                    if (width, start, kind) not in known:
-                        known[width, start, kind] = _names(transaction, width, start, kind)
-                    names = known[width, start, kind]
-                    counted = name if name in names or len(names) < NAMES else OTHER
-                    names.add(counted)
-                    counts[width, start, kind, counted] += 1
-    insert_rows(
-        transaction,
-        "error_counts (width, start, kind, name, count)",
-        ((*key, count) for key, count in counts.items()),
-        "ON CONFLICT (width, start, kind, name) DO UPDATE SET count = error_counts.count + excluded.count",
-    )
+def _added_up(counts: Iterable[str]) -> dict[str, int]:
+    added: dict[str, int] = {}
+    for each in _LIST.decode(f"[{','.join(counts)}]"):
+        for name, count in each.items():
+            added[name] = added.get(name, 0) + count
+    return added
+
+
+@dataclass(slots=True)
+class _Counts:
+    """What is counted of one period."""
+
+    total: int = 0
+    types: dict[str, int] = field(default_factory=dict)
+    endpoints: dict[str, int] = field(default_factory=dict)
+
+    def add(self, error: ErrorRecord) -> None:
+        """Count one more."""
+        self.total += 1
+        _count_name(self.types, error.error_type)
+        if error.endpoint is not None:
+            _count_name(self.endpoints, error.endpoint)
+
+
+def _count_name(counts: dict[str, int], name: str) -> None:
+    counted = name if name in counts or len(counts) < NAMES else OTHER
+    counts[counted] = counts.get(counted, 0) + 1
+
+
+def _count(transaction: Transaction, errors: Sequence[ErrorRecord]) -> None:
+    for width in (HOUR, MINUTE):
+        counts = _counted(transaction, width, {start_of(width, error.created_at) for error in errors})
+        for error in errors:
+            counts[start_of(width, error.created_at)].add(error)
+        insert_rows(
+            transaction,
+            "error_counts (width, start, total, types, endpoints)",
+            (
+                (width, start, one.total, _JSON.encode(one.types).decode(), _JSON.encode(one.endpoints).decode())
+                for start, one in counts.items()
+            ),
+            "ON CONFLICT (width, start) DO UPDATE SET "
+            "total = excluded.total, types = excluded.types, endpoints = excluded.endpoints",
+        )
+
+
+def _counted(transaction: Transaction, width: int, starts: Iterable[Moment]) -> dict[Moment, _Counts]:
+    """Return what is counted of the periods of one width so far."""
+    counts = {start: _Counts() for start in starts}
+    left = iter(counts)
+    while some := list(itertools.islice(left, ROWS_A_STATEMENT)):
+        rows = transaction.execute(
+            "SELECT start, total, types, endpoints FROM error_counts "  # noqa: S608  # marks only
+            f"WHERE width = ? AND start IN ({', '.join('?' for _ in some)})",
+            (width, *some),
+        )
+        for start, total, types, endpoints in rows:
+            counts[start] = _Counts(total, *_LIST.decode(f"[{types},{endpoints}]"))
+    return counts
 
 
 def _clipped(error: ErrorRecord) -> ErrorRecord:
@@ -161,13 +197,6 @@ def _clipped(error: ErrorRecord) -> ErrorRecord:
         error_type=error.error_type[:ERROR_TYPE_CHARACTERS],
         endpoint=None if error.endpoint is None else error.endpoint[:ENDPOINT_CHARACTERS],
     )
-
-
-def _names(transaction: Transaction, width: int, start: Moment, kind: str) -> set[str]:
-    rows = transaction.execute(
-        "SELECT name FROM error_counts WHERE width = ? AND start = ? AND kind = ?", (width, start, kind)
-    )
-    return {name for (name,) in rows}
 
 
 def _row(error: ErrorRecord) -> Row:

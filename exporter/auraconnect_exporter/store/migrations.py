@@ -41,6 +41,13 @@ _FIRST: Final = (
         id {id}, episode TEXT NOT NULL REFERENCES episodes (id) ON DELETE CASCADE,
         at BIGINT NOT NULL, kind TEXT NOT NULL, actor TEXT NOT NULL, detail TEXT NOT NULL)""",
     "CREATE INDEX events_episode ON events (episode, id)",
+    # Which episodes a page in PagerDuty was about: an acknowledgement there names its key only.
+    """CREATE TABLE pages (
+        dedup_key TEXT NOT NULL, episode TEXT NOT NULL REFERENCES episodes (id) ON DELETE CASCADE,
+        PRIMARY KEY (dedup_key, episode))""",
+    "CREATE INDEX pages_episode ON pages (episode)",
+    # How far what is copied from elsewhere has been read.
+    "CREATE TABLE cursors (name TEXT PRIMARY KEY, position TEXT NOT NULL)",
     "CREATE TABLE set_aside (id {id}, at BIGINT NOT NULL, reason TEXT NOT NULL, body {blob} NOT NULL)",
     """CREATE TABLE audit (
         id {id}, at BIGINT NOT NULL, actor TEXT NOT NULL, action TEXT NOT NULL, subject TEXT NOT NULL,
@@ -56,9 +63,10 @@ _FIRST: Final = (
     "CREATE INDEX errors_type ON errors (error_type, resolved, created_at, id)",
     "CREATE INDEX errors_endpoint ON errors (endpoint, resolved, created_at, id)",
     "CREATE INDEX errors_type_endpoint ON errors (error_type, endpoint, resolved, created_at, id)",
+    # types and endpoints: JSON objects of how many errors each had.
     """CREATE TABLE error_counts (
-        width INTEGER NOT NULL, start BIGINT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, count BIGINT NOT NULL,
-        PRIMARY KEY (width, start, kind, name))""",
+        width INTEGER NOT NULL, start BIGINT NOT NULL, total BIGINT NOT NULL, types TEXT NOT NULL,
+        endpoints TEXT NOT NULL, PRIMARY KEY (width, start))""",
 )
 
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST,)

@@ -47,10 +47,12 @@ _TABLES: Final = (
     ),
     _table("firings", "fingerprint, starts", "fingerprint, starts, ends, sequence, episode"),
     _table("events", "id", "episode, at, kind, actor, detail"),
+    _table("pages", "dedup_key, episode", "dedup_key, episode"),
+    _table("cursors", "name", "name, position"),
     _table("set_aside", "id", "at, reason, body"),
     _table("audit", "id", "at, actor, action, subject, address, outcome, detail"),
     _table("errors", "id", errors.COLUMNS),
-    _table("error_counts", "width, start, kind, name", "width, start, kind, name, count"),
+    _table("error_counts", "width, start", "width, start, total, types, endpoints"),
 )
 
 
@@ -191,9 +193,9 @@ def _insert(transaction: Transaction, header: dump.Header, lines: dump.Lines) ->
 def _uncounted_errors(transaction: Transaction) -> int:
     """Return by how many the counts of hours or minutes differ from the errors; what is being removed has none."""
     differences = 0
-    for width, kind in itertools.product((errors.HOUR, errors.MINUTE), ("all", "type")):
+    for width in (errors.HOUR, errors.MINUTE):
         ((counted, first),) = transaction.execute(
-            "SELECT COALESCE(SUM(count), 0), MIN(start) FROM error_counts WHERE width = ? AND kind = ?", (width, kind)
+            "SELECT COALESCE(SUM(total), 0), MIN(start) FROM error_counts WHERE width = ?", (width,)
         )
         ((kept,),) = transaction.execute("SELECT COUNT(*) FROM errors WHERE created_at >= ?", (first or 0,))
         differences += abs(int(counted) - kept)
