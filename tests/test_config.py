@@ -303,3 +303,93 @@ def test_a_broken_file_gets_one_sentence_with_its_place(tmp_path: Path, text: st
     said = refusal(tmp_path, text)
     assert said == sentence
     assert "hunter2" not in said
+
+
+TWO_COPIED = """database:
+- {name: a, url: "postgresql://u@h/a", error_logs: true}
+- name: b
+  url: postgresql://u@h/b
+  error_logs: true
+"""
+
+
+class TestPeers:
+    """Those that we ask and tell."""
+
+    def parsed(self, tmp_path: Path, text: str, **environ: str) -> config.Config:
+        path = tmp_path / "exporter.yml"
+        path.write_text(text, encoding="utf-8")
+        return config.load(path, environ, "vm-1")
+
+    def test_prometheus_and_alertmanagers_are_named_with_their_secrets(self, tmp_path: Path) -> None:
+        """Secrets come from files; a lone Alertmanager needs no name, several have theirs or a number."""
+        (tmp_path / "token").write_text("t0ken\n")
+        text = (
+            "prometheus: {url: 'https://p/base', token_file: token, headers: {X-Scope-OrgID: a}, timeout: 3s}\n"
+            "alertmanager: [{url: 'http://a:9093'}, {name: b, url: 'http://b:9093', user: u, password_file: token}]\n"
+        )
+        parsed = self.parsed(tmp_path, text)
+        assert parsed.prometheus is not None
+        assert (parsed.prometheus.url, parsed.prometheus.token) == ("https://p/base", Secret("t0ken"))
+        assert (parsed.prometheus.headers, parsed.prometheus.timeout) == ((("X-Scope-OrgID", "a"),), 3.0)
+        (first, second) = parsed.alertmanagers
+        assert (first[0], first[1].url) == ("alertmanager-1", "http://a:9093")
+        assert (second[0], second[1].user, second[1].password) == ("b", "u", Secret("t0ken"))
+
+    def test_the_environment_names_them_where_the_file_does_not(self, tmp_path: Path) -> None:
+        """PROMETHEUS_URL and ALERTMANAGER_URL are enough."""
+        environ = {"PROMETHEUS_URL": "http://p:9090", "ALERTMANAGER_URL": "http://a:9093"}
+        parsed = self.parsed(tmp_path, "host: [{name: h}]\n", **environ)
+        assert parsed.prometheus is not None
+        assert parsed.prometheus.url == "http://p:9090"
+        assert [(name, server.url) for name, server in parsed.alertmanagers] == [("alertmanager", "http://a:9093")]
+
+    def test_pagerduty_secrets_and_the_copied_database_are_found(self, tmp_path: Path) -> None:
+        """Several secrets count at once, while one is being replaced."""
+        (tmp_path / "old").write_text("s1\n")
+        (tmp_path / "new").write_text("s2")
+        text = (
+            "pagerduty: {signing_secret_files: [old, new]}\n"
+            "database: [{name: a, url: 'postgresql://u@h/a', error_logs: true}, {name: b, url: 'postgresql://u@h/b'}]\n"
+        )
+        parsed = self.parsed(tmp_path, text)
+        assert parsed.pagerduty_secrets == (Secret("s1"), Secret("s2"))
+        assert parsed.error_log == PostgresServer("h", 5432, "u", None, "a")
+
+    @pytest.mark.parametrize(
+        ("text", "sentence"),
+        [
+            ("prometheus: {}", "…/exporter.yml:1: prometheus: needs a url or a url_file"),
+            (
+                "prometheus: {url: 'http://p?x=1'}",
+                "…/exporter.yml:1: prometheus.url: has a query, but paths are put behind it",
+            ),
+            (
+                "prometheus: {url: 'http://p', user: u, token_file: t}",
+                "…/exporter.yml:1: prometheus.token_file: stands beside a user or password, use one of them",
+            ),
+            (
+                "prometheus: {url: 'http://p', headers: {Authorization: x}}",
+                "…/exporter.yml:1: prometheus.headers.Authorization: can't be set here",
+            ),
+            (
+                "alertmanager: [{name: a, url: 'http://a'}, {name: a, url: 'http://b'}]",
+                "…/exporter.yml:1: alertmanager[1].name: 'a' is the name of another entry already",
+            ),
+            (
+                "pagerduty: {signing_secret_files: [x]}",
+                "…/exporter.yml:1: pagerduty.signing_secret_files[0]: …/x can't be read: No such file or directory",
+            ),
+            (
+                "pagerduty: {signing_secret_files: []}",
+                "…/exporter.yml:1: pagerduty.signing_secret_files: names no file",
+            ),
+            (
+                TWO_COPIED,
+                "…/exporter.yml:5: database[1].error_logs: is set for another database already",
+            ),
+        ],
+    )
+    def test_what_is_wrong_is_said_with_its_place(self, tmp_path: Path, text: str, sentence: str) -> None:
+        """One sentence, with file, line and path."""
+        assert refusal(tmp_path, text) == sentence

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Final, Protocol, TypeVar
 
 from auraconnect_exporter import ledger, reconciliation
+from auraconnect_exporter.clients import pagerduty
 from auraconnect_exporter.clients.alertmanager import (
     AlertmanagerAlert,
     AlertmanagerStatus,
@@ -52,6 +53,9 @@ RETRY_SECONDS: Final = 5.0
 """After something could not be reached."""
 REVISION_SECONDS: Final = 0.5
 """How often to ask the store whether somebody else has written: another exporter's acknowledgement counts here, too."""
+
+PAGING: Final = "-page"
+"""How the names of Alertmanager's receivers end that page through PagerDuty."""
 
 LIFETIME: Final = 600 * SECOND
 """How long Alertmanager believes a posted alert without hearing of it again: ten missed messages, or our restart."""
@@ -190,7 +194,21 @@ class Alerts:
             Report(alert.fingerprint, alert.labels, alert.annotations, alert.starts, alert.ends)
             for alert in webhook.alerts
         ]
-        await self._change(lambda transaction: ledger.record(transaction, reports, now, "webhook"))
+        # What pages somebody through PagerDuty can be acknowledged there.
+        key = pagerduty.dedup_key(webhook.group_key) if webhook.receiver.endswith(PAGING) else None
+
+        def act(transaction: Transaction) -> list[Episode]:
+            changed = ledger.record(transaction, reports, now, "webhook")
+            if key is not None:
+                ledger.note_page(transaction, key, reports)
+            return changed
+
+        await self._change(act)
+
+    async def acknowledge_page(self, key: str, actor: Actor) -> list[Episode]:
+        """Note that somebody takes care in PagerDuty of all that a page is about. Raises StoreError."""
+        now = self._now()
+        return await self._change(lambda transaction: ledger.acknowledge_page(transaction, key, actor, now))
 
     async def reconcile(self) -> float | None:
         """Ask Alertmanager and Prometheus what fires, and make up for what no message told.
@@ -270,7 +288,7 @@ class Alerts:
         read = await self._attempt("store", "read", self._store.read(table.untold))
         untold = [episode.id for episode in read[0]] if read else []
         over = self._over | {episode.id: episode for episode in (read[0] if read else [])}
-        posted = [episode for episode in self._open.values() if episode.origin is Origin.API]
+        posted = [each for each in self._open.values() if each.origin is Origin.API and each.id not in over]
         if not posted and not over:
             return None
         until = self._now() + LIFETIME

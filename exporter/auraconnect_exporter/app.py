@@ -23,6 +23,7 @@ from auraconnect_exporter.clients.alertmanager import Alertmanager
 from auraconnect_exporter.clients.prometheus import Prometheus
 from auraconnect_exporter.config import Config, ConfigError
 from auraconnect_exporter.dashboard import BackgroundReader
+from auraconnect_exporter.error_log import ErrorLogReader
 from auraconnect_exporter.errors import Errors
 from auraconnect_exporter.figures import Figures
 from auraconnect_exporter.housekeeping import keep_house
@@ -94,11 +95,11 @@ class Exporter:
         """Watch what a configuration says, from now on."""
         await self.monitor.watch(config.targets)
         self._calendar = Calendar(config.windows)
-        peers = (config.prometheus, config.alertmanagers)
+        peers = (config.prometheus, config.alertmanagers, config.pagerduty_secrets, config.error_log)
         if self._peers is None:
             self._peers = peers
         elif peers != self._peers:
-            log.warning("the sections prometheus and alertmanager have changed; they count after a restart")
+            log.warning("prometheus, alertmanager, pagerduty or error_logs have changed; they count after a restart")
 
     async def reload(self) -> str | None:
         """Read the configuration again; returns what is wrong with it, in which case the one in use is kept."""
@@ -131,6 +132,7 @@ class Incidents:
     errors: Errors
     background: BackgroundReader
     figures: Figures | None
+    pagerduty_secrets: tuple[Secret, ...]
 
     def state(self) -> AlertState:
         """Return what is known of alerts now."""
@@ -242,7 +244,9 @@ async def _incidents(
     background = BackgroundReader(figures, errors)
     _in_background(background.run(), running)
     _in_background(keep_house(store, clock, settings.retention), running)
-    return Incidents(alerts, errors, background, figures)
+    if config.error_log is not None:
+        _in_background(errors.copy(ErrorLogReader(config.error_log, clock)), running)
+    return Incidents(alerts, errors, background, figures, config.pagerduty_secrets)
 
 
 def _in_background(work: Coroutine[Any, Any, None], running: AsyncExitStack) -> None:
@@ -266,6 +270,7 @@ def _sources(exporter: Exporter, incidents: Incidents, settings: Settings, secur
         alerts=incidents.alerts,
         errors=incidents.errors,
         figures=incidents.figures,
+        pagerduty_secrets=incidents.pagerduty_secrets,
     )
     return Sources(
         snapshot=snapshot,

@@ -15,9 +15,9 @@ from typing import Any
 from auraconnect_exporter import strict_yaml
 from auraconnect_exporter.clients.server import Server
 from auraconnect_exporter.maintenance import Window
-from auraconnect_exporter.model import Component, TargetId
+from auraconnect_exporter.model import Component, Secret, TargetId
 from auraconnect_exporter.schema import CheckSpec, EntrySpec, FileSpec, Place, Problem, checked
-from auraconnect_exporter.targets import Target
+from auraconnect_exporter.targets import Postgres, PostgresServer, Target
 
 MAX_TARGETS = 1000
 MAX_WINDOWS = 200
@@ -39,6 +39,9 @@ class Config:
     prometheus: Server | None = None
     alertmanagers: tuple[tuple[str, Server], ...] = ()
     """By name; one is told of posted alerts, and asked what fires, as the others are."""
+    pagerduty_secrets: tuple[Secret, ...] = ()
+    error_log: PostgresServer | None = None
+    """The database whose table ``error_logs`` is copied."""
 
 
 def load(path: Path | None, environ: Mapping[str, str], hostname: str) -> Config:
@@ -55,7 +58,14 @@ def load(path: Path | None, environ: Mapping[str, str], hostname: str) -> Config
         spec = checked(sections)
         folder = path.parent if path else Path()
         targets = _targets(spec, folder)
-        return Config(targets, _windows(spec, targets), _prometheus(spec, folder), _alertmanagers(spec, folder))
+        return Config(
+            targets=targets,
+            windows=_windows(spec, targets),
+            prometheus=_prometheus(spec, folder),
+            alertmanagers=_alertmanagers(spec, folder),
+            pagerduty_secrets=() if spec.pagerduty is None else spec.pagerduty.secrets(Place("pagerduty", folder)),
+            error_log=_error_log(spec, targets),
+        )
     except Problem as problem:
         section = re.split(r"[.\[]", problem.path)[0]
         if path and (not section or section in document.data):
@@ -113,6 +123,15 @@ def _windows(spec: FileSpec, targets: Iterable[Target]) -> tuple[Window, ...]:
     if len(windows) > MAX_WINDOWS:
         raise Problem("maintenance", f"has {len(windows)} entries, {MAX_WINDOWS} are the most")
     return tuple(windows.values())
+
+
+def _error_log(spec: FileSpec, targets: Iterable[Target]) -> PostgresServer | None:
+    """Return the database whose errors are copied; one at most. Raises Problem."""
+    wanted = [(index, entry.name) for index, entry in enumerate(spec.database) if entry.error_logs]
+    if len(wanted) > 1:
+        raise Problem(f"database[{wanted[1][0]}].error_logs", "is set for another database already")
+    servers = {target.id.name: target.system.server for target in targets if isinstance(target.system, Postgres)}
+    return servers[wanted[0][1]] if wanted else None
 
 
 def _prometheus(spec: FileSpec, folder: Path) -> Server | None:

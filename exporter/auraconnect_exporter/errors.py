@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from dataclasses import replace
+from typing import Final
 
+from auraconnect_exporter.error_log import ErrorCursor, ErrorLogReader
 from auraconnect_exporter.ledger import new_id
 from auraconnect_exporter.model import Clock
 from auraconnect_exporter.records import SECOND, Actor, AuditEntry, ErrorRecord, Moment, moment
-from auraconnect_exporter.store import audit
+from auraconnect_exporter.store import audit, cursors
 from auraconnect_exporter.store import errors as table
-from auraconnect_exporter.store.engine import Store
+from auraconnect_exporter.store.engine import Store, StoreError
 from auraconnect_exporter.store.errors import ErrorFilter, ErrorSummary
+from auraconnect_exporter.store.transaction import Transaction
 
-HOUR = 3600 * SECOND
+log = logging.getLogger(__name__)
+
+HOUR: Final = 3600 * SECOND
+
+COPY_SECONDS: Final = 10.0
+"""How often AuraConnect's errors are copied."""
+FIRST_COPY: Final = 168 * HOUR
+"""How far back the first copy reaches: as far as the health API asks."""
+_CURSOR: Final = "error_logs"
 
 
 class Errors:
@@ -51,6 +64,30 @@ class Errors:
         """Add an act that changes nothing in the store to the audit log."""
         entry = actor.did(self._now(), action, outcome=outcome)
         await self._store.write(lambda transaction: audit.insert(transaction, entry))
+
+    async def copy(self, reader: ErrorLogReader) -> None:
+        """Copy AuraConnect's errors, again and again, until cancelled; each once, as its cursor is kept with it."""
+        while True:
+            try:
+                while await self.copy_step(reader):
+                    pass
+            except StoreError as error:
+                log.warning("errors were not copied; tried again soon", extra={"detail": str(error)})
+            await asyncio.sleep(COPY_SECONDS)
+
+    async def copy_step(self, reader: ErrorLogReader) -> bool:
+        """Copy some errors; returns whether there are more at once. Raises StoreError."""
+        saved = await self._store.read(lambda transaction: cursors.get(transaction, _CURSOR))
+        cursor = ErrorCursor.parse(saved) if saved else ErrorCursor(self._now() - FIRST_COPY)
+        step = await reader.step(cursor)
+
+        def keep(transaction: Transaction) -> None:
+            table.insert_copied(transaction, step.records)
+            cursors.put(transaction, _CURSOR, str(step.cursor))
+
+        if step.records or step.cursor != cursor:
+            await self._store.write(keep)
+        return step.more
 
     def _now(self) -> Moment:
         return moment(self._clock.time())

@@ -72,6 +72,27 @@ def record(transaction: Transaction, reports: Iterable[Report], now: Moment, hea
     return list(changed.values())
 
 
+def note_page(transaction: Transaction, dedup_key: str, reports: Iterable[Report]) -> None:
+    """Note which episodes a page in PagerDuty is about: an escalation is about its source."""
+    for report in reports:
+        source = episodes.source_of_escalation(report.labels)
+        posted = table.get(transaction, report.labels.get("alert_id", ""))
+        if source is not None:
+            about = table.open_of(transaction, source)
+        elif posted is not None:
+            about = [posted]
+        else:
+            identity = episodes.identity(report.labels)
+            about = [each for each in table.open_of(transaction, identity) if each.fingerprint == report.fingerprint]
+        for episode in about:
+            table.add_page(transaction, dedup_key, episode.id)
+
+
+def acknowledge_page(transaction: Transaction, dedup_key: str, actor: Actor, now: Moment) -> list[Episode]:
+    """Acknowledge what a page in PagerDuty is about."""
+    return [acknowledge(transaction, episode.id, actor, now) for episode in table.paged(transaction, dedup_key)]
+
+
 def close(transaction: Transaction, ids: Iterable[str], now: Moment, heard_from: str) -> list[Episode]:
     """End episodes whose end no message told."""
     open_ = [episode for id_ in ids if (episode := table.get(transaction, id_)) is not None and episode.is_open]

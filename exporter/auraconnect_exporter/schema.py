@@ -107,6 +107,7 @@ class _PasswordSpec(_UrlSpec, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 class _DatabaseSpec(_PasswordSpec, frozen=True, forbid_unknown_fields=True, kw_only=True):
     slow: Duration = Duration(0.5)
+    error_logs: bool = False
 
     def system(self, place: Place) -> Postgres:
         server = self.parsed_url(place, endpoints.postgres)
@@ -254,6 +255,24 @@ class PeerSpec(_UrlSpec, frozen=True, forbid_unknown_fields=True, kw_only=True):
             yield name, value
 
 
+class PagerDutySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """PagerDuty's webhook: the secrets with which its subscriptions sign."""
+
+    signing_secret_files: tuple[str, ...]
+
+    def secrets(self, place: Place) -> tuple[Secret, ...]:
+        """Return the secrets. Raises Problem."""
+        if not self.signing_secret_files:
+            raise place.problem("signing_secret_files", "names no file")
+        found = []
+        for index, name in enumerate(self.signing_secret_files):
+            secret = _secret_file(place, f"signing_secret_files[{index}]", name)
+            if not secret:
+                raise place.problem(f"signing_secret_files[{index}]", "is empty")
+            found.append(Secret(secret))
+        return tuple(found)
+
+
 class CheckSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The rhythm of every target that has none of its own."""
 
@@ -273,6 +292,7 @@ class FileSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     maintenance: tuple[MaintenanceSpec, ...] = ()
     prometheus: PeerSpec | None = None
     alertmanager: tuple[PeerSpec, ...] = ()
+    pagerduty: PagerDutySpec | None = None
 
 
 def checked(sections: dict[str, Any]) -> FileSpec:

@@ -73,6 +73,11 @@ def set_told(transaction: Transaction, ids: Iterable[str], *, told: bool) -> Non
         transaction.execute("UPDATE episodes SET told = ? WHERE id = ?", (told, id_))
 
 
+def open_of(transaction: Transaction, identity: Identity) -> list[Episode]:
+    """Return the open episodes of an alert, one for each fingerprint."""
+    return _all(transaction.execute(f"{_SELECT} WHERE {_IDENTITY} AND ended_at IS NULL", _values(identity)))
+
+
 def previous(transaction: Transaction, identity: Identity, than: str, started: Moment) -> Episode | None:
     """Return the last episode of an alert that began before a moment and is over, other than one."""
     rows = transaction.execute(
@@ -139,6 +144,17 @@ def timeline(transaction: Transaction, id_: str) -> list[Event]:
         "SELECT episode, at, kind, actor, detail FROM events WHERE episode = ? ORDER BY at, id", (id_,)
     )
     return [Event(episode, at, EventKind(kind), actor, detail) for episode, at, kind, actor, detail in rows]
+
+
+def add_page(transaction: Transaction, dedup_key: str, id_: str) -> None:
+    """Note that a page in PagerDuty is about an episode."""
+    transaction.execute("INSERT INTO pages (dedup_key, episode) VALUES (?, ?) ON CONFLICT DO NOTHING", (dedup_key, id_))
+
+
+def paged(transaction: Transaction, dedup_key: str) -> list[Episode]:
+    """Return the open episodes that a page in PagerDuty is about."""
+    sql = f"{_SELECT} JOIN pages ON pages.episode = episodes.id WHERE dedup_key = ? AND ended_at IS NULL"
+    return _all(transaction.execute(f"{sql} ORDER BY started_at, id", (dedup_key,)))
 
 
 def suppressed(transaction: Transaction) -> set[str]:

@@ -16,11 +16,12 @@ from aiohttp import web
 from auraconnect_exporter import __version__
 from auraconnect_exporter.alerts import Alerts
 from auraconnect_exporter.auth import Role
+from auraconnect_exporter.clients import pagerduty
 from auraconnect_exporter.dashboard import TOP, Background
 from auraconnect_exporter.errors import Errors
 from auraconnect_exporter.figures import EndpointPerformance, Figures, FiguresUnavailable
-from auraconnect_exporter.model import Health, Snapshot
-from auraconnect_exporter.records import AlertType, Draft, Episode, ErrorRecord, Severity
+from auraconnect_exporter.model import Health, Secret, Snapshot
+from auraconnect_exporter.records import Actor, AlertType, Draft, Episode, ErrorRecord, Severity
 from auraconnect_exporter.store.errors import ErrorSummary as CountedErrors
 from auraconnect_exporter.web import answers
 from auraconnect_exporter.web.answers import (
@@ -155,6 +156,7 @@ class Served:
     alerts: Alerts
     errors: Errors
     figures: Figures | None
+    pagerduty_secrets: tuple[Secret, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +236,10 @@ class HealthApi:
             Operation(
                 "webhook", "POST", "/alerts/webhook", "Alertmanager's deliveries", self._webhook, Role.ALERTMANAGER,
                 body=bytes, answer=Received, problems=(503,), body_bytes=WEBHOOK_BYTES,
+            ),
+            Operation(
+                "pagerduty", "POST", "/alerts/pagerduty", "PagerDuty's signed webhook (V3): an acknowledgement there "
+                "counts here", self._pagerduty, None, body=bytes, answer=Received, problems=(401, 503),
             ),
             Operation(
                 "dashboard", "GET", "/dashboard", "All that the dashboard shows", self._dashboard, admin,
@@ -387,6 +393,20 @@ class HealthApi:
 
     async def _webhook(self, call: Call) -> web.Response:
         await self._served.alerts.receive(call.body)
+        return json_answer(Received())
+
+    async def _pagerduty(self, call: Call) -> web.Response:
+        """Take an event: its signature is the credential."""
+        signature = call.request.headers.get("X-PagerDuty-Signature", "")
+        if not pagerduty.is_signed(call.body, signature, self._served.pagerduty_secrets):
+            raise Problem(401, "the signature is not one of ours", {"WWW-Authenticate": "PagerDuty-Signature"})
+        try:
+            acknowledged = pagerduty.parse(call.body)
+        except pagerduty.UnusableEvent as error:
+            raise Problem(422, str(error)) from None
+        if acknowledged is not None:
+            actor = Actor(f"{acknowledged.by} (PagerDuty)", call.actor.address)
+            await self._served.alerts.acknowledge_page(acknowledged.dedup_key, actor)
         return json_answer(Received())
 
     async def _audit(self, call: Call) -> web.Response:
