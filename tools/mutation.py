@@ -3,11 +3,14 @@
     python -m tools.mutation [--only alerts/errors.yml]… [--jobs 2] [--rules rules] [--release newest]
 
 Changed in turn, of every rule: numbers (thresholds among them), comparisons, windows and offsets, label matchers, the
-sides of `and`, `or` and `unless`, `for` and `keep_firing_for`, and the label `severity`. A mutant is killed when a
-promtool test fails on it; only tests run that can notice: those of the alerts that read what was changed, directly or
-through recorded series, and those that name it. Each case of a test file runs apart, those nearest to the change
-first and of them the quickest, until one fails: promtool would go through all of them. A mutant that promtool itself
-refuses is none.
+sides of `and`, `or` and `unless`, `for` and `keep_firing_for`, and the label `severity`. Left as it is: by how much is
+rounded, and the number of a `vector(1)` that is no limit, since such a rule says only that it is there (`Watchdog`,
+versions and addresses in labels, "was this known then").
+
+A mutant is killed when a promtool test fails on it; only tests run that can notice: those of the alerts that read what
+was changed, directly or through recorded series, and those that name it. Each case of a test file runs apart, those
+nearest to the change first and of them the quickest, until one fails: promtool would go through all of them. A mutant
+that promtool itself refuses is none.
 
 Prints the score and the survivors. Exit status 1 when less than 95% were killed, or when a threshold or a severity
 survived; 2 when a test fails on the rules as they are.
@@ -97,11 +100,9 @@ def _mapping(node: yaml.MappingNode) -> dict[str, Any]:
 
 
 def _changes(name: str, rule: dict[str, Any], text: str) -> Iterator[_Change]:
-    # The value of an info series means nothing, by convention.
-    if not name.endswith(":info"):
-        start, end = _span(rule["expr"], text)
-        for kind, first, last, replacement in _expression_changes(name, text[start:end]):
-            yield kind, start + first, start + last, replacement
+    start, end = _span(rule["expr"], text)
+    for kind, first, last, replacement in _expression_changes(name, text[start:end]):
+        yield kind, start + first, start + last, replacement
     for key in ("for", "keep_firing_for"):
         if key in rule:
             start, end = _span(rule[key], text)
@@ -125,6 +126,8 @@ def _span(node: yaml.ScalarNode, text: str) -> tuple[int, int]:
 def _expression_changes(name: str, text: str) -> Iterator[_Change]:
     tree = parse(text)
     kind = "threshold" if re.fullmatch(r"auraconnect:\w+:(threshold|seconds)", name) else "number"
+    if kind != "threshold" and isinstance(tree, Call) and tree.name == "vector":
+        return
     # By how much is rounded is noise.
     rounding = {node.arguments[-1].start for node in walk(tree) if isinstance(node, Call) and node.name == "round"}
     for node in walk(tree):

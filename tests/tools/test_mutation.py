@@ -109,6 +109,13 @@ def test_a_threshold_is_moved_to_both_sides() -> None:
     assert whole == {"4", "2"}
 
 
+def test_a_constant_that_is_no_limit_is_left_as_it_is() -> None:
+    """Of a rule that says only that it is there the number means nothing; in a longer expression it does."""
+    marker = LIMITS.replace("auraconnect:load:threshold", "auraconnect:load:info")
+    assert {change[0] for change in changes(marker)} == {"severity"}
+    assert {change[0] for change in changes(marker.replace("vector(0.5)", "vector(0.5) + 1"))} == {"severity", "number"}
+
+
 def test_a_mutant_is_the_file_but_for_one_place() -> None:
     """Comments and layout stay."""
     mutant = next(each for each in mutants("alerts.yml", ALERTS) if each.kind == "for")
