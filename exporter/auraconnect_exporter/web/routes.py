@@ -74,9 +74,10 @@ def make_application(sources: Sources) -> web.Application:
             ],
         )
     for operation in operations:
+        handler = _handler(operation, sources.gate)
         for end in ("", "/"):
-            path, handler = f"{PREFIX}{operation.path}{end}", _handler(operation, sources.gate)
-            app.router.add_route(operation.method, path, handler)
+            for method in ("GET", "HEAD") if operation.method == "GET" else (operation.method,):
+                app.router.add_route(method, f"{PREFIX}{operation.path}{end}", handler)
     return app
 
 
