@@ -173,7 +173,7 @@ class _Batch(Probe):
         )
         cursor = await self._connection.execute(
             f"BEGIN READ ONLY; SET LOCAL statement_timeout = {self._milliseconds}; "
-            f"SET LOCAL lock_timeout = {max(1, self._milliseconds // 2)}; SET LOCAL timezone = 'UTC'; "
+            f"SET LOCAL lock_timeout = {max(1, self._milliseconds // 2)}; "
             f"{SQL}; COMMIT".encode(),
             {
                 "at": instant_of(self.step.cursor.at).replace(tzinfo=None),
