@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from auraconnect_exporter.blocking import ExporterLoop
 from auraconnect_exporter.store import Store
-from tests.store.support import PASSWORD, Place, new_database
+from auraconnect_exporter.store.postgresql import SCHEMA
+from tests.store.support import PASSWORD, Place
 from tools.servers import PostgreSQL
 
 
@@ -21,15 +23,18 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 
 @pytest.fixture(scope="session")
 def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
-    """Return a PostgreSQL that the tests share; each has a database of its own."""
+    """Return a PostgreSQL that the tests share, one after the other."""
     with PostgreSQL(tmp_path_factory.mktemp("postgresql"), password=PASSWORD) as started:
         yield started
 
 
 @pytest.fixture
 def shared_place(postgresql_server: PostgreSQL, tmp_path: Path) -> Place:
-    """Return a place for a store that several exporters can share."""
-    return Place(new_database(postgresql_server), tmp_path / "data")
+    """Return an empty place for a store that several exporters can share."""
+    with psycopg.connect(postgresql_server.dsn, autocommit=True) as connection:
+        # A database for each test would be a thousand files for each.
+        connection.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE".encode())
+    return Place(postgresql_server.dsn, tmp_path / "data")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

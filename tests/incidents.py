@@ -117,8 +117,11 @@ class Book:
         self._store = store
 
     async def hear(self, *reports: Report, now: float = 10_000, source: str = "webhook") -> list[Episode]:
-        """Record reports in one transaction; returns what changed."""
-        return await self.act(ledger.record, reports, at(now), source)
+        """Record reports; returns what changed."""
+        changed: list[Episode] = []
+        for batch in ledger.batches(reports):
+            changed += await self.act(ledger.record, batch, at(now), source)
+        return changed
 
     async def act(self, act: Callable[..., T], *arguments: Any, **named: Any) -> T:
         """Run a function of the ledger or of the store in one transaction."""

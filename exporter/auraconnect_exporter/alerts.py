@@ -197,13 +197,15 @@ class Alerts:
         # What pages somebody through PagerDuty can be acknowledged there.
         key = pagerduty.dedup_key(webhook.group_key) if webhook.receiver.endswith(PAGING) else None
 
-        def act(transaction: Transaction) -> list[Episode]:
-            changed = ledger.record(transaction, reports, now, "webhook")
-            if key is not None:
-                ledger.note_page(transaction, key, reports)
-            return changed
+        for batch in ledger.batches(reports):
 
-        await self._change(act)
+            def act(transaction: Transaction, batch: list[Report] = batch) -> list[Episode]:
+                changed = ledger.record(transaction, batch, now, "webhook")
+                if key is not None:
+                    ledger.note_page(transaction, key, batch)
+                return changed
+
+            await self._change(act)
 
     async def acknowledge_page(self, key: str, actor: Actor) -> list[Episode]:
         """Note that somebody takes care in PagerDuty of all that a page is about. Raises StoreError."""
@@ -227,11 +229,16 @@ class Alerts:
         news = [report for report in view.reports.values() if self._is_news(report)]
         states = reconciliation.suppressed(self._open.values(), view)
         changed_states = {id_: state for id_, state in states.items() if state != (id_ in self._suppressed)}
-        if news or over or changed_states:
+        for batch in ledger.batches(news):
+
+            def record(transaction: Transaction, batch: list[Report] = batch) -> list[Episode]:
+                return ledger.record(transaction, batch, now, "reconciler")
+
+            await self._attempt("store", "reconcile", self._change(record))
+        if over or changed_states:
 
             def act(transaction: Transaction) -> list[Episode]:
-                changed = ledger.record(transaction, news, now, "reconciler")
-                changed += ledger.close(transaction, over, now, "reconciler")
+                changed = ledger.close(transaction, over, now, "reconciler")
                 ledger.mark_suppressed(transaction, changed_states, now)
                 return changed
 

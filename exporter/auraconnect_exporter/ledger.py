@@ -6,8 +6,9 @@ here: ``alerts`` holds what is open in memory, and decides when.
 
 from __future__ import annotations
 
+import itertools
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -34,6 +35,8 @@ from auraconnect_exporter.store.transaction import Transaction
 
 MAX_OPEN_POSTED: Final = 200
 MAX_ALERTNAME: Final = 128
+BATCH: Final = 200
+"""Reports that are recorded in one transaction, which takes a fraction of the time that an act may take."""
 BREACH: Final = "SecurityBreachDetected"
 
 COMPONENTS: Final = frozenset({"database", "redis", "api", "workers", "host"})
@@ -55,15 +58,21 @@ class TooManyOpen(Exception):
 # ── What Alertmanager reports ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def record(transaction: Transaction, reports: Iterable[Report], now: Moment, heard_from: str) -> list[Episode]:
-    """Take in what an Alertmanager reports; returns the episodes that changed.
+def batches(reports: Iterable[Report]) -> Iterator[list[Report]]:
+    """Divide what an Alertmanager reports into what fits into a transaction.
 
-    A report that is known already changes nothing. Sources come before their escalations, so that each finds its
-    episode.
+    Sources come before their escalations, so that each finds its episode.
     """
-    changed: dict[str, Episode] = {}
     wanted = [report for report in reports if episodes.is_for_people(report.labels)]
-    for report in sorted(wanted, key=lambda report: bool(report.labels.get("escalation"))):
+    ordered = iter(sorted(wanted, key=lambda report: bool(report.labels.get("escalation"))))
+    while batch := list(itertools.islice(ordered, BATCH)):
+        yield batch
+
+
+def record(transaction: Transaction, batch: Iterable[Report], now: Moment, heard_from: str) -> list[Episode]:
+    """Take a batch in; returns the episodes that changed. A report that is known already changes nothing."""
+    changed: dict[str, Episode] = {}
+    for report in batch:
         source = episodes.source_of_escalation(report.labels)
         if source is not None:
             _record_escalation(transaction, report, source)
@@ -113,7 +122,8 @@ def mark_suppressed(transaction: Transaction, states: Mapping[str, bool], now: M
 
 def _is_posted(transaction: Transaction, report: Report) -> bool:
     """Whether the alert is one of ours: what Alertmanager knows of it, it has from us."""
-    episode = table.get(transaction, report.labels.get("alert_id", ""))
+    id_ = report.labels.get("alert_id")
+    episode = table.get(transaction, id_) if id_ else None
     return episode is not None and episode.origin is Origin.API
 
 
@@ -124,12 +134,17 @@ def _record_firing(transaction: Transaction, report: Report, now: Moment, heard_
     facts = episodes.learn(known, report.starts, report.ends)
     changed: list[Episode] = []
     if facts is not None:
+        assigned = episodes.assign(facts, new_id)
         shown = frozenset(episodes.spans(known))
-        for one in episodes.assign(facts, new_id):
+        for one in assigned:
             if one.span not in shown:
                 changed += _show(transaction, report, one, now, heard_from)
                 _link(transaction, report.fingerprint, one, known)
-    last_word = _doubted(transaction, report, now, heard_from)
+        known = [replace(firing, episode=one.episode) for one in assigned for firing in one.span.firings]
+    told = next(firing for firing in known if firing.starts == report.starts)
+    about = next((episode for episode in changed if episode.id == told.episode), None)
+    about = about or table.get(transaction, told.episode)
+    last_word = about and _doubted(transaction, report, about, known, now, heard_from)
     return [*changed, last_word] if last_word else changed
 
 
@@ -201,16 +216,20 @@ def _fresh(transaction: Transaction, report: Report, assigned: Assigned, now: Mo
     return replace(episode, acknowledged_at=now, acknowledged_by=before.acknowledged_by)
 
 
-def _doubted(transaction: Transaction, report: Report, now: Moment, heard_from: str) -> Episode | None:
+def _doubted(  # noqa: PLR0913, PLR0917  # two of them say who reports, and when
+    transaction: Transaction,
+    report: Report,
+    episode: Episode,
+    facts: Sequence[Firing],
+    now: Moment,
+    heard_from: str,
+) -> Episode | None:
     """Settle an end that the report confirms or contradicts; returns the episode if that changed it.
 
     A person may end what still fires: the next message about it says whether they were right. And Alertmanager ends
     what nobody repeats to it, though it fires on: its list, read later than that end, knows better.
     """
-    facts = table.firings(transaction, report.fingerprint)
-    told = next((firing for firing in facts if firing.starts == report.starts), None)
-    episode = table.get(transaction, told.episode) if told else None
-    if episode is None or episode.ended_at is None:
+    if episode.ended_at is None:
         return None
     if report.ends is not None:
         return _put(transaction, replace(episode, forced=False)) if episode.forced else None
