@@ -29,6 +29,7 @@ FLOORS = [
     {"errors", "housekeeping"},
     {"dashboard"},
     {"web"},
+    {"pack"},
     {"app", "commands"},
     {"cli"},
     {"__main__"},
@@ -38,14 +39,14 @@ FLOORS = [
 STRANGERS = {("metrics", "monitor"), ("metrics", "probes"), ("web", "probes"), ("web", "config"), ("probes", "config")}
 
 LIBRARIES = {
-    "prometheus_client": {"metrics", "alert_metrics"},
+    "prometheus_client": {"metrics", "alert_metrics", "pack"},
     "aiohttp": {"web", "app", "clients"},
     "psycopg": {"probes", "error_log", "store"},
     "sqlite3": {"store"},
     "redis": {"probes"},
     "httpcore": {"probes"},
     "psutil": {"probes"},
-    "yaml": {"strict_yaml"},
+    "yaml": {"strict_yaml", "pack"},
     "jwt": {"auth"},
     "bcrypt": {"web_config"},
 }

@@ -36,7 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    except (StartError, commands.CommandProblem) as error:
+    except commands.CommandProblem as error:
+        sys.stderr.write(f"{error}\n")
+        return error.status
+    except StartError as error:
         sys.stderr.write(f"{error}\n")
         return 1
 
