@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,9 @@ PASSWORD: Final = "Hunter2-never-shown"
 NOON: Final[Moment] = 1_764_072_000 * SECOND
 """A whole hour: 2025-11-25, 12:00 UTC."""
 
+PATIENCE: Final = 30.0
+"""The deadline of a store where a test is not about it, in seconds."""
+
 ENDLESS: Final = (
     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000000000) SELECT MAX(i) FROM n"
 )
@@ -35,7 +39,7 @@ class Place:
     folder: Path
 
     def open(self, **options: Any) -> Store:
-        return open_store(self.url, self.folder, **options)
+        return open_store(self.url, self.folder, **{"deadline": PATIENCE, **options})
 
 
 def new_database(server: PostgreSQL) -> str:
@@ -48,6 +52,17 @@ def new_database(server: PostgreSQL) -> str:
 
 def entry(subject: str, at: Moment = NOON) -> AuditEntry:
     return AuditEntry(at, actor="ada", action="acknowledge", subject=subject)
+
+
+@contextmanager
+def hurried(store: Store, seconds: float = 0.4) -> Iterator[None]:
+    """Let the store's deadline be short for a while; all before and after has the time that a busy machine needs."""
+    lanes = (store._writer, store._reader)
+    for lane in lanes:
+        lane._deadline = seconds
+    yield
+    for lane in lanes:
+        lane._deadline = PATIENCE
 
 
 def note(subject: str) -> Callable[[Transaction], None]:

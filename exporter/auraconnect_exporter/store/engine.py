@@ -213,7 +213,9 @@ class _Lane:
         """Forget a job that nobody waits for: it is over, or its time was, or the task was cancelled."""
         with self._changed, contextlib.suppress(ValueError):
             self._jobs.remove(job)
-        job.answer.future.cancel()  # else a failure that comes late would be reported as never seen
+        future = job.answer.future
+        if not future.cancel() and not future.cancelled():
+            future.exception()  # seen: else asyncio would report a failure that came as the task was cancelled
 
     def _interrupt(self, job: _Job[Any]) -> bool:
         """End a job if it runs; returns whether it does."""

@@ -49,6 +49,8 @@ class SQLite:
         self._guarded = guarded
         self._held: int | None = None
         self._holding = threading.Lock()
+        # A new file becomes WAL only while nobody else has it open for the same, whom SQLite would not wait for.
+        self._setting_up = threading.Lock()
 
     def __repr__(self) -> str:
         return f"SQLite({str(self._path)!r})"
@@ -62,7 +64,8 @@ class SQLite:
             raise _explain(error) from None
         connection = SQLiteConnection(raw, read_only=read_only)
         try:
-            connection.set_up()
+            with self._setting_up:
+                connection.set_up()
         except sqlite3.DatabaseError as error:
             connection.close()
             if error.sqlite_errorcode in _DAMAGE:
