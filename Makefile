@@ -1,7 +1,7 @@
 # The two commands are ./run and ./test; these are the rest, and short names.
 python := .venv/bin/python
 
-.PHONY: help run test lint lock mutation rules-package bench-page bench-rules clean
+.PHONY: help run test lint lock mutation rules-package bench-page bench-rules exactly-once clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,9 @@ bench-page: ## time from fault to page, beside the usual way (about half an hour
 
 bench-rules: ## what the rules cost Prometheus over a large system
 	PYTHONPATH=. $(python) -m benchmarks.rules
+
+exactly-once: ## 10,000 deliveries to a process that is killed again and again, on both engines (minutes)
+	PYTHONPATH=exporter:. $(python) -m benchmarks.exactly_once
 
 clean: ## remove what the commands made here
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
