@@ -127,9 +127,10 @@ def _counted(source: str, kind: str, minutes: int) -> str:
     metric, labels = _KINDS[kind]
     counter = f"{_PREFIX[source]}{metric}{{{_MATCHERS[source]}}}"
     # A counter that is born within the window counts in full, which increase() does not; unless it may have been there
-    # before, and only nobody looked.
+    # before, and only nobody looked. A bucket alone is never born: its bound is merely written in another way.
+    unless = "unless ignoring (le)" if kind == "bucket" else "unless"
     born = (
-        f"(last_over_time({counter}[{minutes}m]) unless last_over_time({counter}[10m] offset {minutes}m))"
+        f"(last_over_time({counter}[{minutes}m]) {unless} last_over_time({counter}[10m] offset {minutes}m))"
         f" and on (job, instance) (up offset {minutes}m == 1)"
     )
     grown = f"({born} or increase({counter}[{minutes}m]))"
