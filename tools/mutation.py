@@ -1,6 +1,6 @@
 """Change the rules in one place at a time and see whether some test notices.
 
-    python -m tools.mutation [--only alerts/errors.yml]… [--jobs 2] [--rules rules] [--release newest]
+    python -m tools.mutation [--only alerts/errors.yml[:26]]… [--jobs 2] [--rules rules] [--release newest]
 
 Changed in turn, of every rule: numbers (thresholds among them), comparisons, windows and offsets, label matchers, the
 sides of `and`, `or` and `unless`, `for` and `keep_firing_for`, and the label `severity`. Left as it is: by how much is
@@ -359,13 +359,21 @@ def main(arguments: Sequence[str]) -> int:
     """Try all mutants and print what became of them; see the module."""
     parser = argparse.ArgumentParser(prog="python -m tools.mutation", description="Are the rules' tests any good?")
     parser.add_argument("--rules", type=Path, default=Path(__file__).parents[1] / "rules", help="the pack")
-    parser.add_argument("--only", metavar="FILE", action="append", help="rules of this file, as in alerts/errors.yml")
+    only = "rules of this file, or what is changed in this line, as in alerts/errors.yml:26"
+    parser.add_argument("--only", metavar="FILE[:LINE]", action="append", help=only)
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time (default: %(default)s)")
     parser.add_argument("--release", default="newest", help="of promtool (default: %(default)s)")
     options = parser.parse_args(arguments)
     rules = options.rules.resolve()
     files = [path.relative_to(rules).as_posix() for path in sorted([*rules.glob("*.yml"), *rules.glob("alerts/*.yml")])]
-    changes = [mutant for file in options.only or files for mutant in mutants(file, (rules / file).read_text())]
+    changes = [
+        mutant
+        for file in files
+        for mutant in mutants(file, (rules / file).read_text())
+        if options.only is None or {file, f"{file}:{mutant.line}"} & set(options.only)
+    ]
+    if not changes:
+        parser.error(f"there is nothing to change in {options.only or rules}")
     suite = Suite(rules)
     asked = sorted({path for mutant in changes for path in suite.that_notice(mutant)})
     fates: list[tuple[Mutant, str]] = []

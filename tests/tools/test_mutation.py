@@ -148,6 +148,19 @@ def test_a_threshold_that_survives_fails_the_run(pack: Path, capsys: pytest.Capt
     assert "Score: 33.3% of 3" in printed
 
 
+def test_a_single_line_can_be_tried(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As while the test is written that kills a survivor there."""
+    assert main(["--rules", str(pack), "--only", "limits.yml:7", "--only", "alerts.yml:10"]) == 0
+    assert "Score: 100.0% of 4 (0 more were refused)." in capsys.readouterr().out
+
+
+def test_nothing_to_change_is_no_success(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As when a file is misspelt: that is said, where a score of nothing would be a whole one."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["--rules", str(pack), "--only", "limit.yml"])
+    assert "there is nothing to change in ['limit.yml']" in capsys.readouterr().err
+
+
 def test_tests_that_fail_anyway_prove_nothing(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The run ends before the first mutant when a test fails on the rules as they are."""
     (pack / "tests/Loaded.yml").write_text(TESTED.replace("0.53x10", "0.4x10"))
