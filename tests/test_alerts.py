@@ -683,8 +683,30 @@ async def test_what_another_exporter_resolved_is_not_kept_alive(shared_place: Pl
     await asyncio.gather(here.close(), there.close())
 
 
+async def test_the_memory_is_loaded_while_deliveries_keep_coming(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is stored between the reading and its answer holds nothing up, and is not lost either."""
+    await world.book.hear(report(10))
+    successor = world.another(world.store)
+    read = world.store.read
+    targets = iter(["second", "third", "fourth"])
+
+    async def busy(query: Callable[[Any], Any]) -> Any:
+        found = await read(query)
+        if target := next(targets, None):
+            await successor.receive(delivery(report(20, fingerprint=target, target=target)))
+        return found
+
+    monkeypatch.setattr(world.store, "read", busy)
+    await successor._follow()
+    assert successor.is_loaded
+    stored = [episode.identity.target for episode in await world.book.episodes()]
+    assert sorted(open_names(successor)) == sorted(stored) == ["primary", "second", "third"]
+    monkeypatch.undo()
+    assert successor._revision == await world.store.revision()
+
+
 async def test_an_older_answer_never_replaces_a_newer_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was read before a write of ours, and comes after it, leaves the memory as it is, and is read again."""
+    """What was read before a write of ours, and comes after it, takes nothing of it away, and counts nothing twice."""
     await world.alerts.receive(delivery(report(10)))
     (episode,) = world.alerts.open
     await world.book.act(ledger.note, episode.id, BOB, at(11), "by another exporter")

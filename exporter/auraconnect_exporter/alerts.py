@@ -100,8 +100,8 @@ class Alerts:
         self._open: dict[str, Episode] = {}
         self._suppressed: frozenset[str] = frozenset()
         self._revision = -1
-        self._written = -1
-        """The revision of the last write of ours that the memory shows."""
+        self._meanwhile: list[tuple[int, list[Episode]]] = []
+        """What we have changed, with its revision, since we last began to read the store."""
         self._over: dict[str, Episode] = {}
         """Posted alerts that another exporter has resolved: we may have told that they fire since."""
         self._absent: dict[str, Moment] = {}
@@ -387,8 +387,12 @@ class Alerts:
         changed, revision = await self._store.write(run)
         if revision <= self._revision:
             return changed  # was read meanwhile, perhaps with what somebody did after it
-        self._written = max(self._written, revision)
+        self._meanwhile.append((revision, changed))
         self._observe(changed)
+        self._remember(revision, changed)
+        return changed
+
+    def _remember(self, revision: int, changed: Iterable[Episode]) -> None:
         for episode in changed:
             if episode.is_open:
                 self._open[episode.id] = episode
@@ -396,31 +400,34 @@ class Alerts:
                 self._open.pop(episode.id, None)
         if revision == self._revision + 1:  # else somebody wrote in between, and all is read again soon
             self._revision = revision
-        return changed
 
     async def _refresh(self) -> None:
         """Read what is open, if anybody has written since it was read last. Raises StoreError."""
+        self._meanwhile = []
         if await self._store.revision() == self._revision:
             return
-        written, known = self._written, tuple(self._open)
+        known = tuple(self._open)
 
-        def read(transaction: Transaction) -> tuple[dict[str, Episode], list[Episode], set[str], int]:
-            found = {episode.id: episode for episode in table.all_open(transaction)}
-            gone = (table.get(transaction, id_) for id_ in known if id_ not in found)
-            over = [episode for episode in gone if episode is not None]
+        def read(transaction: Transaction) -> tuple[list[Episode], list[Episode], set[str], int]:
+            found = table.all_open(transaction)
+            gone = set(known).difference(episode.id for episode in found)
+            over = [episode for id_ in gone if (episode := table.get(transaction, id_)) is not None]
             return found, over, table.suppressed(transaction), meta.revision(transaction)
 
         found, over, suppressed, revision = await self._store.read(read)
-        if self._written != written and self._written > revision:
-            return  # we have written since it was read, and read again soon
-        self._observe([*found.values(), *over])
-        told = {episode.id: episode for episode in over if episode.origin is Origin.API}
+        later = [(number, changed) for number, changed in self._meanwhile if number > revision]
+        ours = {episode.id for _, changed in later for episode in changed}
+        theirs = [episode for episode in [*found, *over] if episode.id not in ours]
+        self._observe(theirs)
+        told = {each.id: each for each in theirs if each.origin is Origin.API and not each.is_open}
         if told:
             self._over |= told
             self._news.set()
-        self._open = found
+        self._open = {episode.id: episode for episode in found}
         self._suppressed = frozenset(suppressed)
         self._revision = revision
+        for number, changed in later:
+            self._remember(number, changed)
 
     async def _follow(self) -> float | None:
         await self._attempt("store", "read", self._refresh())
