@@ -33,6 +33,7 @@ from auraconnect_exporter.model import Clock, Reload, Secret
 from auraconnect_exporter.monitor import Monitor
 from auraconnect_exporter.probes import make_probe
 from auraconnect_exporter.store import Store, StoreError, StoreUnavailable, open_store
+from auraconnect_exporter.web import server
 from auraconnect_exporter.web.access import Gate
 from auraconnect_exporter.web.health_api import HealthApi, Served
 from auraconnect_exporter.web.routes import Sources, make_application
@@ -156,8 +157,8 @@ async def serve(load: Callable[[], Config], config: Config, settings: Settings, 
         incidents = await _incidents(store, config, settings, clock, running)
         runner = web.AppRunner(
             make_application(_sources(exporter, incidents, settings, secured, gate)),
-            access_log=None,
             shutdown_timeout=SHUTDOWN_SECONDS,
+            **server.options(),
         )
         await runner.setup()
         running.push_async_callback(runner.cleanup)

@@ -33,6 +33,7 @@ from auraconnect_exporter.model import (
     TargetState,
     TargetView,
 )
+from auraconnect_exporter.web import server
 from auraconnect_exporter.web.access import Gate
 from auraconnect_exporter.web.health_api import HealthApi, Served
 from auraconnect_exporter.web.routes import Sources, make_application
@@ -266,5 +267,7 @@ async def world(
         errors = Errors(store, clock)
         incidents = Incidents(alerts, errors, BackgroundReader(figures, errors), figures)
         made = World(folder, incidents, clock)
-        made.client = await running.enter_async_context(TestClient(TestServer(made.application())))
+        served = TestServer(made.application())
+        await served.start_server(**server.options())
+        made.client = await running.enter_async_context(TestClient(served))
         yield made

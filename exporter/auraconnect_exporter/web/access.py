@@ -31,15 +31,18 @@ class Gate:
     calls: RateLimit
     monotonic: Callable[[], float]
 
-    async def admit(self, request: web.Request, role: Role | None) -> Actor:
-        """Return who asks. Raises Problem: 401, 403, or 429 after too many failures, or too many public calls.
+    def admit_anybody(self, request: web.Request) -> Actor:
+        """Return who asks for what is public. Raises Problem: 429 for too many calls."""
+        address = self.address(request)
+        self._limit(self.calls.count(address, self.monotonic()), "too many calls")
+        return Actor(ANYBODY, address)
+
+    async def admit(self, request: web.Request, role: Role) -> Actor:
+        """Return who asks. Raises Problem: 401, 403, or 429 after too many failures.
 
         A credential is looked at before any limit, so that nobody can lock another out.
         """
         address = self.address(request)
-        if role is None:
-            self._limit(self.calls.count(address, self.monotonic()), "too many calls")
-            return Actor(ANYBODY, address)
         found = await self._authenticated(request)
         if isinstance(found, Refused):
             log.info("a caller was refused", extra={"reason": found.reason, "address": address, "path": request.path})

@@ -50,6 +50,8 @@ SHOWN_FOR: Final = 1.0
 PUBLIC_FOR: Final = 0.25
 """The same for the public answer."""
 
+JSON: Final = {"Content-Type": "application/json"}
+
 WEBHOOK_BYTES: Final = 16 * 1024 * 1024
 ERROR_BYTES: Final = 256 * 1024
 
@@ -261,7 +263,7 @@ class HealthApi:
             snapshot = self._served.snapshot()
             body = msgspec.json.encode(answers.basic_health(snapshot, __version__, self._served.uptime()))
             self._public = _Kept(_status(snapshot), body, "", now + PUBLIC_FOR)
-        return web.Response(status=self._public.status, body=self._public.body, content_type="application/json")
+        return web.Response(status=self._public.status, body=self._public.body, headers=JSON)
 
     async def _detailed(self, call: Call) -> web.Response:
         del call

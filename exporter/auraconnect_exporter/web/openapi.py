@@ -10,17 +10,20 @@ from typing import Any, Final
 import msgspec
 
 from auraconnect_exporter.auth import Role
-from auraconnect_exporter.web.operations import NoQuery, Operation
+from auraconnect_exporter.web.operations import Operation
 from auraconnect_exporter.web.problems import ProblemDetails
 
 _TEMPLATE: Final = "#/components/schemas/{name}"
 _PROBLEM: Final = "ProblemDetails"
 _WHY: Final = {
+    400: "the body does not come as a whole",
     401: "no valid credential",
     403: "too little role",
     404: "no such alert",
+    408: "the body does not come",
     409: "it still fires",
     413: "the body is too large",
+    415: "the body is compressed",
     422: "a parameter or the body can't be used",
     429: "too many calls, failed sign-ins or open alerts",
     503: "what is needed can't be reached at the moment",
@@ -71,8 +74,10 @@ def _operation(operation: Operation, schemas: dict[Any, dict[str, Any]]) -> dict
         roles = {operation.role, Role.SYSTEM_ADMIN}
         described["description"] = f"Needs the role {' or '.join(sorted(roles))}."
     if operation.body is not None:
-        schema = {"type": "object"} if operation.body is bytes else schemas[operation.body]
-        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        # What is handed over unread may be anything: what can't be used is put aside, not refused.
+        schema = {} if operation.body is bytes else schemas[operation.body]
+        content = {"application/json": {"schema": schema}}
+        described["requestBody"] = {"required": operation.body is not bytes, "content": content}
     return described
 
 
@@ -83,8 +88,9 @@ def _path_parameters(operation: Operation) -> list[dict[str, Any]]:
 
 def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
     """Return the fields of the query's type, each with what it may be."""
-    kind = operation.query or NoQuery
-    (schema,), components = msgspec.json.schema_components([kind], ref_template="{name}")
+    if operation.query is None:
+        return []
+    (schema,), components = msgspec.json.schema_components([operation.query], ref_template="{name}")
     properties = components[schema["$ref"]]["properties"]
     return [
         {"name": name, "in": "query", "required": False, "schema": _without_null(each, components)}
@@ -109,7 +115,7 @@ def _responses(operation: Operation, schemas: dict[Any, dict[str, Any]]) -> dict
     if operation.role is not None:
         statuses |= {401, 403}
     if operation.body is not None:
-        statuses |= {413}
+        statuses |= {400, 408, 413, 415}
     for status in sorted(statuses - set(own)):
         content = {"application/problem+json": {"schema": {"$ref": _TEMPLATE.format(name=_PROBLEM)}}}
         responses[str(status)] = {"description": _WHY[status], "content": content}

@@ -6,6 +6,8 @@ the OpenAPI document. So what the document says is what is done.
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from auraconnect_exporter.auth import Role
 from auraconnect_exporter.records import Actor
@@ -22,6 +25,9 @@ T = TypeVar("T")
 
 BODY_BYTES: Final = 64 * 1024
 """The largest body, where an operation does not say otherwise."""
+
+BODY_SECONDS: Final = 10.0
+"""For how long a caller may take to send a body."""
 
 MAX_DEPTH: Final = 20
 """How deep what a caller may shape freely may be nested."""
@@ -65,41 +71,56 @@ class Operation:
     body_bytes: int = BODY_BYTES
 
 
-class NoQuery(msgspec.Struct, frozen=True):
-    """No parameters."""
+@functools.cache
+def parameter_names(query: type[msgspec.Struct]) -> frozenset[str]:
+    """Return the names of the parameters that a query's type has."""
+    return frozenset(field.encode_name for field in msgspec.structs.fields(query))
 
 
-def read_query(operation: Operation, parameters: Mapping[str, str]) -> Any:
-    """Return an operation's parameters, checked. Raises Problem (422) that names the one that is wrong."""
-    kind = operation.query or NoQuery
-    known = {field.encode_name for field in msgspec.structs.fields(kind)}
+def read_query(kind: type[msgspec.Struct], request: web.Request) -> Any:
+    """Return a call's parameters, checked. Raises Problem (422) that names the one that is wrong."""
+    known = parameter_names(kind)
     # An empty parameter is none: forms and old clients send those that were left out.
-    given = {name: value for name, value in parameters.items() if name in known and value != ""}
+    given = {name: value for name, value in request.query.items() if name in known and value != ""}
     for name, value in given.items():
         if "\0" in value:
             raise Problem(422, f"{name}: has a NUL in it")
     try:
-        return msgspec.convert(given, kind, strict=False)
+        query = msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
         raise Problem(422, _place(str(error))) from None
+    for name in given:
+        if getattr(query, name) is None:  # of the word null; whoever says it may believe that it filters
+            raise Problem(422, f"{name}: can't be null; leave it out")
+    return query
 
 
-async def read_body(operation: Operation, request: web.Request) -> Any:
-    """Return an operation's body, checked. Raises Problem: 413 for a large one, 422 for one that can't be used."""
-    if operation.body is None:
-        return None
-    raw = await _read(request, operation.body_bytes)
-    if operation.body is bytes:
+async def read_body(kind: type[Any], most: int, request: web.Request) -> Any:
+    """Return a call's body, checked. Raises Problem.
+
+    400 and 408 for one that does not come as a whole, 413 for a large one, 415 for a compressed one, 422 for one that
+    can't be used.
+    """
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise Problem(415, "the body is compressed", {"Accept-Encoding": "identity"})
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            raw = await _read(request, most)
+    except TimeoutError:
+        raise Problem(408, f"the body was not sent within {BODY_SECONDS:g} s", {"Connection": "close"}) from None
+    except (web.RequestPayloadError, HttpProcessingError, OSError):
+        raise Problem(400, "the body broke off, or its chunks make no sense") from None
+    if kind is bytes:
         return raw
     try:
-        body = msgspec.json.decode(raw, type=operation.body)
+        body = msgspec.json.decode(raw, type=kind)
+        wrong = _unusable(msgspec.to_builtins(body), 0)
     except msgspec.ValidationError as error:
         raise Problem(422, _place(str(error))) from None
     except RecursionError:
         raise Problem(422, "the body is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise Problem(422, "the body is not JSON in UTF-8") from None
-    wrong = _unusable(msgspec.to_builtins(body), 0)
     if wrong:
         raise Problem(422, f"the body {wrong}")
     return body

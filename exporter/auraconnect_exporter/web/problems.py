@@ -85,4 +85,5 @@ async def security_headers(_request: web.Request, response: web.StreamResponse) 
     response.headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers["Server"] = "auraconnect-exporter"  # whoever asks need not know which versions it is made of
     response.headers.setdefault("Cache-Control", "no-store")

@@ -85,9 +85,11 @@ def _handler(operation: Operation, gate: Gate) -> Handler:
     """Return what answers a route: who asks is looked at first, then what they ask."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        actor = await gate.admit(request, operation.role)
-        query = read_query(operation, request.query)
-        return await operation.handler(Call(request, actor, query, await read_body(operation, request)))
+        role = operation.role
+        actor = gate.admit_anybody(request) if role is None else await gate.admit(request, role)
+        query = None if operation.query is None else read_query(operation.query, request)
+        body = None if operation.body is None else await read_body(operation.body, operation.body_bytes, request)
+        return await operation.handler(Call(request, actor, query, body))
 
     return handle
 
