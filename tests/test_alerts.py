@@ -36,6 +36,7 @@ class FakeAlertmanager:
         self.away = False
         self.refuses = False
         self.held: dict[str, AlertmanagerAlert] = {}
+        self.asked = 0
         self.told: list[dict[str, tuple[float, float]]] = []
         """Of each call: by alertname when it begins and ends."""
 
@@ -65,6 +66,7 @@ class FakeAlertmanager:
 
     async def alerts(self) -> list[AlertmanagerAlert]:
         self._answer()
+        self.asked += 1
         return [alert for alert in self.held.values() if alert.ends_at > moment(self._clock.time())]
 
     async def status(self) -> AlertmanagerStatus:
@@ -76,6 +78,8 @@ class FakeAlertmanager:
         if self.refuses:
             raise ClientError("Alertmanager at http://am1.example refuses: 403.")
         calls = {}
+        alerts = list(alerts)
+        assert len({alert.labels["alert_id"] for alert in alerts}) == len(alerts)
         for alert in alerts:
             assert alert.starts_at is not None
             assert alert.ends_at is not None
@@ -205,6 +209,7 @@ async def test_a_delivery_that_cant_be_stored_comes_again(world: World, caplog: 
 async def test_what_a_delivery_left_out_is_asked_for(world: World) -> None:
     """Where Alertmanager cut a delivery short, its list is read at once."""
     await world.start(world.alerts)
+    await until(lambda: world.alertmanager.asked == 1)
     world.alertmanager.hold("f2", starts=20, labels={**LABELS, "target": "replica"})
     await world.alerts.receive(delivery(report(10), truncated=1))
     await until(lambda: open_names(world.alerts) == ["primary", "replica"])
@@ -671,7 +676,9 @@ async def test_what_another_exporter_resolved_is_not_kept_alive(shared_place: Pl
         await exporter._follow()
     world.clock.advance(30)
     await one.resolve(posted.id, ADA, force=False)
-    await one.tell()
+    await other.tell()  # which knows it from the store alone
+    assert world.alertmanager.told == [{"Orders wait": (0, 30)}]
+    await world.book.act(table.set_told, [posted.id], told=True)
     await other.tell()  # which has not looked into the store since
     assert len(await world.alertmanager.alerts()) == 1
     await other._follow()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import string
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,7 @@ from auraconnect_exporter.clients.alertmanager import MAX_VALUE
 from auraconnect_exporter.records import AlertType, Episode, Event, EventKind, Origin, Report, Severity
 from auraconnect_exporter.store import Store, StoreError
 from auraconnect_exporter.store import episodes as table
-from auraconnect_exporter.store.transaction import Transaction
+from auraconnect_exporter.store.transaction import Row, Transaction
 from tests.incidents import ADA, BOB, LABELS, Book, at, draft, report, report_of
 
 
@@ -168,6 +170,29 @@ async def test_an_alert_that_flaps_for_weeks_stays_true(book: Book, monkeypatch:
     assert changed.is_open
 
 
+async def test_a_message_about_what_flaps_costs_no_more_than_any(book: Book) -> None:
+    """After three hundred firings a new one still needs a handful of statements."""
+
+    class Counting:
+        def __init__(self, transaction: Transaction) -> None:
+            self._transaction = transaction
+            self.statements = 0
+
+        def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+            self.statements += 1
+            return self._transaction.execute(sql, parameters)
+
+    def statements(transaction: Transaction, told: Report) -> int:
+        counting = Counting(transaction)
+        ledger.record(counting, [told], at(100_000), "webhook")
+        return counting.statements
+
+    first = await book.act(statements, report(0))
+    await book.hear(*(report(100 * number, 100 * number + 50) for number in range(300)))
+    assert await book.act(statements, report(30_000)) == first
+    assert first < 10
+
+
 async def test_a_beginning_that_moves_for_weeks_stays_one_episode(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where every restart of Prometheus tells another beginning, it keeps its first one, and ends."""
     monkeypatch.setattr(table, "FACTS_READ", 10)
@@ -210,6 +235,15 @@ async def test_a_forced_end_that_was_right_stays(book: Book) -> None:
     assert (confirmed.ended_at, confirmed.ended_by, confirmed.forced) == (at(60), "ada", False)
     assert await book.hear(report(10)) == []
     assert await book.times() == [(10, 60)]
+
+
+async def test_a_persons_end_stays_the_end(book: Book) -> None:
+    """That Alertmanager tells a later one, of a beginning that has moved, changes nothing but the doubt."""
+    (episode,) = await book.hear(report(10))
+    await book.act(ledger.resolve, episode.id, ADA, at(60), force=True)
+    await book.hear(report(40, 90))
+    after = await book.only()
+    assert (after.ended_at, after.ended_by, after.forced) == (at(60), "ada", False)
 
 
 async def test_what_alertmanager_hears_after_an_end_reopens_it(book: Book) -> None:

@@ -23,7 +23,7 @@ from auraconnect_exporter.clients.alertmanager import (
     parse_webhook,
 )
 from auraconnect_exporter.clients.json_client import ClientError
-from auraconnect_exporter.episodes import identity, is_for_people
+from auraconnect_exporter.episodes import identity
 from auraconnect_exporter.model import Clock
 from auraconnect_exporter.records import (
     SECOND,
@@ -248,7 +248,7 @@ class Alerts:
 
     def _is_news(self, report: Report) -> bool:
         """Whether a report may tell something; most say that what is open is open."""
-        if report.labels.get("alert_id") in self._open or not is_for_people(report.labels):
+        if report.labels.get("alert_id") in self._open:
             return False
         known = next((each for each in self._open.values() if each.fingerprint == report.fingerprint), None)
         return known is None or report.starts < known.started_at
