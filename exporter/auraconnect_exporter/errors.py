@@ -15,6 +15,7 @@ from auraconnect_exporter.store import audit, cursors
 from auraconnect_exporter.store import errors as table
 from auraconnect_exporter.store.engine import Store, StoreError
 from auraconnect_exporter.store.errors import ErrorFilter, ErrorSummary
+from auraconnect_exporter.store.summaries import Summaries
 from auraconnect_exporter.store.transaction import Transaction
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Errors:
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
+        self._summaries = Summaries(store)
         self._clock = clock
 
     async def log(self, error: ErrorRecord, actor: Actor) -> ErrorRecord:
@@ -52,8 +54,7 @@ class Errors:
 
     async def summary(self, hours: int) -> ErrorSummary:
         """Return the errors of the last hours, counted."""
-        now = self._now()
-        return await self._store.read(lambda transaction: table.summary(transaction, now, hours))
+        return await self._summaries.get(self._now(), hours)
 
     async def audit(self, hours: int, limit: int) -> list[AuditEntry]:
         """Return who did what in the last hours, newest first."""
