@@ -226,10 +226,16 @@ def test_every_stand_in_is_needed(pasted: dict[str, tuple[list[Call], str]]) -> 
 
 
 @pytest.fixture(params=["distribution", "newest"])
-def postgres(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PostgreSQL]:
+def postgres_release(request: pytest.FixtureRequest) -> str:
+    """Return the release of PostgreSQL to ask."""
+    return str(request.param)
+
+
+@pytest.fixture
+def postgres(postgres_release: str, tmp_path: Path) -> Iterator[PostgreSQL]:
     """Return a PostgreSQL with AuraConnect's telemetry, a prepared transaction, and the role of whoever is on call."""
     settings = {"shared_preload_libraries": "pg_stat_statements", "max_prepared_transactions": "1"}
-    with PostgreSQL(tmp_path, settings=settings, release=request.param) as server:
+    with PostgreSQL(tmp_path, settings=settings, release=postgres_release) as server:
         with psycopg.connect(server.dsn, autocommit=True) as connection:
             connection.execute(SCHEMA)
             connection.execute("BEGIN; SELECT pg_current_xact_id(); PREPARE TRANSACTION 'stuck'")
@@ -237,18 +243,20 @@ def postgres(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Postgre
 
 
 def test_sql_runs_with_the_rights_that_the_contacts_name(
-    pasted: dict[str, tuple[list[Call], str]], postgres: PostgreSQL
+    pasted: dict[str, tuple[list[Call], str]], postgres: PostgreSQL, postgres_release: str
 ) -> None:
     """Looking needs pg_monitor and to read AuraConnect's tables; only what acts is done as administrator."""
     oncall = f"postgresql://oncall:oncall@127.0.0.1:{postgres.port}/postgres"
     servers = {DATABASE: oncall, REPLICA: oncall, ADMIN: postgres.dsn}
     calls = [call for call in distinct(pasted, "psql") if call.arguments[0] != PGBOUNCER]
     assert {call.arguments[0] for call in calls} == servers.keys()
+    # Of its own version, beside the server; what is on PATH may be a distribution's wrapper, which fails with status 0.
+    psql = program("postgres", postgres_release).with_name("psql")
     failed = {}
     for call in calls:
         url, *arguments = call.arguments
         done = subprocess.run(
-            [program("psql"), "-X", "-v", "ON_ERROR_STOP=1", servers[url], *arguments],
+            [psql, "-X", "-v", "ON_ERROR_STOP=1", servers[url], *arguments],
             input=call.stdin,
             capture_output=True,
             text=True,
