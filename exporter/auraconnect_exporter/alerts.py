@@ -1,7 +1,7 @@
 """The alerts that are open, in memory, and all that happens to them: the only caller of the store's episodes.
 
 Prometheus owns firing, Alertmanager routing, we own what people do and the history. What Alertmanager tells us comes in
-by its webhook, at once, and by reading its list every half minute, which finds what no message told. What is posted to
+by its webhook, at once, and by reading its list every ten seconds, which finds what no message told. What is posted to
 us we tell Alertmanager, again and again until it is resolved.
 """
 
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-RECONCILE_SECONDS: Final = 30.0
+RECONCILE_SECONDS: Final = 10.0
 KEEP_ALIVE_SECONDS: Final = 60.0
 RETRY_SECONDS: Final = 5.0
 """After something could not be reached."""
