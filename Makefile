@@ -1,7 +1,7 @@
 # The two commands are ./run and ./test; these are the rest, and short names.
 python := .venv/bin/python
 
-.PHONY: help run test lint lock mutation rules-package bench-page bench-rules exactly-once clean
+.PHONY: help run test lint lock mutation rules-package bench-api bench-page bench-rules exactly-once clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,9 @@ mutation: ## change the rules in one place at a time, and see whether a test not
 
 rules-package: ## pack the rules: a tar, and a PrometheusRule for the Prometheus operator
 	PYTHONPATH=. $(python) -m tools.rule_pack package
+
+bench-api: ## what the health API serves and costs while PostgreSQL hangs, and with a million errors
+	PYTHONPATH=exporter:. $(python) -m benchmarks.api
 
 bench-page: ## time from fault to page, beside the usual way (about half an hour)
 	PYTHONPATH=. $(python) -m benchmarks.page

@@ -35,6 +35,7 @@ PROGRAMS = {
     "redis-cli": _Program("redis-server", ("redis-cli",)),
     "pgbouncer": _Program("pgbouncer", ("pgbouncer",)),
     "openssl": _Program("openssl", ("openssl",)),
+    "wrk": _Program("wrk", ("wrk",)),
     "postgres-exporter": _Program("prometheus-postgres-exporter", ("prometheus-postgres-exporter",)),
 }
 

@@ -60,6 +60,7 @@ def test_no_request_that_the_document_suggests_is_a_surprise(place: Place, tmp_p
                     *("--phases", "coverage,fuzzing", "--mode", "all", "--seed", str(SEED)),
                     *("--max-examples", str(EXAMPLES), "--generation-database", "none", "--continue-on-failure"),
                     "--no-color",
+                    "--request-timeout=30",
                 ],
                 cwd=tmp_path,
                 capture_output=True,

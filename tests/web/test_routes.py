@@ -38,6 +38,7 @@ class World:
         self.reloads = 0
         self.runbooks = runbooks
         self.broken = False
+        self.store = open_store("", runbooks / "data")
 
     def snapshot(self) -> Snapshot:
         if self.broken:
@@ -49,14 +50,13 @@ class World:
         return self.wrong
 
     def sources(self) -> Sources:
-        store = open_store("", self.runbooks / "data")  # not opened: nothing here asks it
-        errors = Errors(store, time)
+        self.errors = errors = Errors(self.store, time)
         served = Served(
             snapshot=self.snapshot,
             uptime=lambda: 12.5,
             monotonic=time.monotonic,
             background=lambda: BackgroundReader(None, errors).latest,
-            alerts=Alerts(store, time, {}, None, ""),
+            alerts=Alerts(self.store, time, {}, None, ""),
             errors=errors,
             figures=None,
         )
@@ -90,6 +90,7 @@ def world(tmp_path: Path) -> World:
 async def client(world: World) -> AsyncIterator[Client]:
     async with TestClient(TestServer(make_application(world.sources()))) as client:
         yield client
+    await world.store.close()
 
 
 class TestHealth:
@@ -174,6 +175,17 @@ class TestLifecycle:
         assert answer.status == 500
         assert answer.content_type == "application/problem+json"
         assert (await answer.json())["detail"].endswith(world.wrong)
+
+    async def test_reloads_are_in_the_audit_log(self, client: Client, world: World) -> None:
+        """Each of them, with where it came from and what came of it."""
+        await client.post("/-/reload")
+        world.wrong = "exporter.yml:1: database: expected a list, got nothing"
+        await client.post("/-/reload")
+        told = [(act.actor, act.action, act.address, act.outcome) for act in await world.errors.audit(1, 10)]
+        assert told == [
+            ("anybody", "reload", "127.0.0.1", "the configuration in use is kept"),
+            ("anybody", "reload", "127.0.0.1", "done"),
+        ]
 
     async def test_reload_is_refused_to_a_page_of_another_site(self, client: Client, world: World) -> None:
         """A browser on this machine does not reload for whoever asks it to."""

@@ -6,6 +6,7 @@ What everybody polls is answered from memory; the rest is one indexed query, or 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
@@ -23,6 +24,7 @@ from auraconnect_exporter.figures import EndpointPerformance, Figures, FiguresUn
 from auraconnect_exporter.model import Health, Secret, Snapshot
 from auraconnect_exporter.records import Actor, AlertType, Draft, Episode, ErrorRecord, Severity
 from auraconnect_exporter.store.errors import ErrorSummary as CountedErrors
+from auraconnect_exporter.store.problems import StoreError
 from auraconnect_exporter.web import answers
 from auraconnect_exporter.web.answers import (
     AffectedEndpoint,
@@ -40,6 +42,8 @@ from auraconnect_exporter.web.answers import (
 )
 from auraconnect_exporter.web.operations import Call, Operation, json_answer
 from auraconnect_exporter.web.problems import Problem
+
+log = logging.getLogger(__name__)
 
 PREFIX: Final = "/api/v1/health"
 """All that the reverse proxy forwards to us."""
@@ -252,6 +256,13 @@ class HealthApi:
                 query=AuditQuery, answer=list[AuditEvent], problems=(503,),
             ),
         )  # fmt: skip
+
+    async def note(self, actor: Actor, action: str, outcome: str) -> None:
+        """Add an act to the audit log; what has happened is not undone where that can't be written."""
+        try:
+            await self._served.errors.note(actor, action, outcome)
+        except StoreError as error:
+            log.warning("an act is missing in the audit log", extra={"action": action, "detail": str(error)})
 
     # ── State ────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -17,8 +17,9 @@ from auraconnect_exporter.auth import Role
 from auraconnect_exporter.maintenance import Occurrence
 from auraconnect_exporter.metrics import Exposition, compress
 from auraconnect_exporter.model import Reload, Snapshot
+from auraconnect_exporter.records import Actor
 from auraconnect_exporter.web import openapi, pages
-from auraconnect_exporter.web.access import Gate
+from auraconnect_exporter.web.access import ANYBODY, Gate
 from auraconnect_exporter.web.health_api import PREFIX, HealthApi
 from auraconnect_exporter.web.operations import Call, Operation, read_body, read_query
 from auraconnect_exporter.web.problems import Handler, problem, problem_details, security_headers
@@ -140,9 +141,13 @@ class _Routes:
         return web.Response(text="The exporter is ready.\n")
 
     async def reload(self, request: web.Request) -> web.Response:
-        if not _is_local(request):
-            await self._sources.gate.admit(request, Role.SYSTEM_ADMIN)
+        gate = self._sources.gate
+        if _is_local(request):
+            actor = Actor(ANYBODY, gate.address(request))
+        else:
+            actor = await gate.admit(request, Role.SYSTEM_ADMIN)
         wrong = await self._sources.reload()
+        await self._sources.api.note(actor, "reload", "the configuration in use is kept" if wrong else "done")
         if wrong:
             return problem(500, f"the configuration in use is kept: {wrong}")
         return web.Response(text="The configuration has been reloaded.\n")
