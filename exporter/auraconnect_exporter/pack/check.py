@@ -57,8 +57,9 @@ def faults(routing: Routing, environ: Mapping[str, str], ask_webhook: WebhookChe
 
 
 def _reason(said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if "FAILED:" in line or "error" in line.lower()]
-    return (lines[-1].partition("FAILED:")[2].strip() or lines[-1]) if lines else last_line(said)
+    """Return why amtool refuses a configuration: its last line only says that it does."""
+    failed = [line.partition("FAILED:")[2].strip() for line in said.splitlines() if "FAILED:" in line]
+    return failed[0] if failed else last_line(said)
 
 
 # ── Secrets ──────────────────────────────────────────────────────────────────────────────────────────────────────────
