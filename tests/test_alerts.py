@@ -13,6 +13,7 @@ import pytest
 from auraconnect_exporter import alerts as module
 from auraconnect_exporter import ledger
 from auraconnect_exporter.alerts import Alerts
+from auraconnect_exporter.clients import pagerduty
 from auraconnect_exporter.clients.alertmanager import AlertmanagerAlert, AlertmanagerStatus, PostableAlert
 from auraconnect_exporter.clients.json_client import ClientError
 from auraconnect_exporter.records import AlertType, EventKind, Moment, Severity, moment
@@ -764,6 +765,18 @@ async def test_a_store_that_was_restored_is_read(world: World) -> None:
     await world.book.act(lambda transaction: transaction.execute("UPDATE meta SET value = 0 WHERE key = 'revision'"))
     await world.alerts._follow()
     assert open_names(world.alerts) == []
+
+
+async def test_a_page_of_an_alert_can_be_acknowledged(world: World) -> None:
+    """A receiver that pages names its group, whose key PagerDuty gives back; other receivers' groups are no pages."""
+    body = delivery(report(10))
+    key = pagerduty.dedup_key("{}:{}")
+    await world.alerts.receive(body)
+    assert await world.alerts.acknowledge_page(key, BOB) == []
+    await world.alerts.receive(body.replace(b'"incident-log"', b'"oncall-engineer-page"'))
+    await world.alerts.acknowledge_page(key, BOB)
+    assert [episode.acknowledged_by for episode in world.alerts.open] == ["bob"]
+    assert len(await world.book.episodes()) == 1
 
 
 # ── People ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -455,6 +455,30 @@ async def test_a_posted_alert_inherits_as_well(book: Book) -> None:
     assert (again.acknowledged_by, late.acknowledged_by) == ("bob", "")
 
 
+# ── Pages in PagerDuty ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_acknowledging_a_page_acknowledges_what_it_is_about(book: Book) -> None:
+    """Its alerts, a posted one, and the source of its escalation, once each; not what it never named or is over."""
+    posted = await book.act(ledger.post, draft(), ADA, at(10))
+    reports = [
+        report(10, fingerprint="f1"),
+        report(10, fingerprint="f2", target="replica"),
+        report(10, fingerprint="f3", target="backup"),
+        report(10, fingerprint="f4", target="other"),
+    ]
+    await book.hear(*reports)
+    paged = [reports[0], report_of(posted.labels, 10, fingerprint="f9"), escalation(310, target="replica"), reports[2]]
+    for _ in range(2):
+        await book.act(ledger.note_page, "key", paged)
+    await book.hear(report(10, 60, fingerprint="f3", target="backup"))
+    acknowledged = await book.act(ledger.acknowledge_page, "key", BOB, at(400))
+    assert sorted(each.identity.target for each in acknowledged) == ["", "primary", "replica"]
+    by = {each.identity.target: each.acknowledged_by for each in await book.episodes()}
+    assert by == {"": "bob", "primary": "bob", "replica": "bob", "backup": "", "other": ""}
+    assert await book.act(ledger.acknowledge_page, "unknown", BOB, at(400)) == []
+
+
 # ── What people do ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
