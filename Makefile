@@ -1,7 +1,7 @@
 # The two commands are ./run and ./test; these are the rest, and short names.
 python := .venv/bin/python
 
-.PHONY: help run test lint lock mutation rules-package bench-api bench-page bench-rules exactly-once clean
+.PHONY: help run test lint lock mutation rules-package bench-api bench-page bench-rules bench-store exactly-once clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,9 @@ bench-page: ## time from fault to page, beside the usual way (about half an hour
 
 bench-rules: ## what the rules cost Prometheus over a large system
 	PYTHONPATH=. $(python) -m benchmarks.rules
+
+bench-store: ## is the store as quick with a million errors as with a thousand, on both engines
+	PYTHONPATH=exporter:. $(python) -m benchmarks.store
 
 exactly-once: ## 10,000 deliveries to a process that is killed again and again, on both engines (minutes)
 	PYTHONPATH=exporter:. $(python) -m benchmarks.exactly_once
