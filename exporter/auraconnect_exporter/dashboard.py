@@ -47,7 +47,10 @@ class BackgroundReader:
     async def run(self) -> None:
         """Read again and again, until cancelled."""
         while True:
-            await self.read()
+            try:
+                await self.read()
+            except Exception:
+                log.exception("reading for the dashboard failed; it goes on")
             await asyncio.sleep(EVERY_SECONDS)
 
     async def read(self) -> None:

@@ -23,6 +23,8 @@ async def keep_house(store: Store, clock: Clock, retention: float) -> None:
             removed = await remove_older(store, moment(clock.time() - retention))
         except StoreError as error:
             log.warning("old history was not removed; tried again in an hour", extra={"detail": str(error)})
+        except Exception:
+            log.exception("removing old history failed; it goes on")
         else:
             if removed.episodes or removed.errors:
                 log.info("old history was removed", extra={"alerts": removed.episodes, "errors": removed.errors})

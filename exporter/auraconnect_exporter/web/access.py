@@ -57,6 +57,8 @@ class Gate:
 
     def address(self, request: web.Request) -> str:
         """Return the caller's address, as our proxies report it."""
+        if not self.proxies:
+            return request.remote or ""
         forwarded = request.headers.getall("X-Forwarded-For", [])
         return client_address(request.remote or "", ",".join(forwarded) or None, self.proxies)
 

@@ -56,7 +56,7 @@ def _schemas(operations: Iterable[Operation]) -> tuple[dict[Any, dict[str, Any]]
     """Return the schema of each type by the type, and what they refer to."""
     types: list[Any] = [ProblemDetails]
     for operation in operations:
-        types += [operation.answer, operation.body, operation.query, *(operation.also or {}).values()]
+        types += [operation.answer, operation.body, *(operation.also or {}).values()]
     wanted = [kind for index, kind in enumerate(types) if kind not in {None, bytes} and kind not in types[:index]]
     found, components = msgspec.json.schema_components(wanted, ref_template=_TEMPLATE)
     return dict(zip(wanted, found, strict=True)), components

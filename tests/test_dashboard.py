@@ -1,0 +1,146 @@
+"""What is read for the dashboard in the background: once for everybody, and it says what it could not read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from auraconnect_exporter import dashboard
+from auraconnect_exporter.clients.json_client import ClientError
+from auraconnect_exporter.clients.prometheus import Sample
+from auraconnect_exporter.dashboard import SUMMARY_HOURS, TOP, BackgroundReader
+from auraconnect_exporter.errors import Errors
+from auraconnect_exporter.figures import Figures
+from auraconnect_exporter.records import Actor, ErrorRecord
+from auraconnect_exporter.store import Store, open_store
+from tests.builders import FakeClock
+
+
+class Asked:
+    """Answers with seven endpoints, each busier than the one before, or not at all; counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self.failure: Exception | None = None
+        self.asked = asyncio.Event()
+
+    async def query(self, expression: str) -> list[Sample]:
+        del expression
+        self.times += 1
+        self.asked.set()
+        if self.failure is not None:
+            raise self.failure
+        return [
+            Sample(
+                {"figure": "exporter/requests", "service": "api", "handler": f"/{number}", "method": "GET"},
+                300.0 * (number + 1),
+            )
+            for number in range(7)
+        ]
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    opened = open_store("", tmp_path)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def errors(store: Store, clock: FakeClock) -> Errors:
+    return Errors(store, clock)
+
+
+async def log(errors: Errors, count: int) -> None:
+    for number in range(count):
+        record = ErrorRecord(id="", error_type=f"E{number}", error_message="m", created_at=0)
+        await errors.log(record, Actor("tester"))
+
+
+def test_before_the_first_reading_nothing_is_claimed(errors: Errors) -> None:
+    """No figures and no summary, and the reason why."""
+    latest = BackgroundReader(None, errors).latest
+    assert (latest.totals, latest.performance, latest.errors, latest.summary) == (None, (), (), None)
+    assert latest.unavailable == {"prometheus": "not asked yet", "store": "not asked yet"}
+
+
+async def test_it_reads_the_busiest_endpoints_and_the_newest_errors(errors: Errors, clock: FakeClock) -> None:
+    """As many as the dashboard shows, the totals, and the summary of a day."""
+    reader = BackgroundReader(Figures(Asked(), clock), errors)
+    for _ in range(7):
+        await log(errors, 1)
+        clock.advance(60)
+    await reader.read()
+    latest = reader.latest
+    assert [line.endpoint for line in latest.performance] == ["/6", "/5", "/4", "/3", "/2"]
+    assert latest.totals is not None
+    assert latest.totals.request_rate_per_second == 28.0
+    assert len(latest.errors) == TOP
+    assert latest.errors[0].created_at > latest.errors[-1].created_at
+    assert latest.summary is not None
+    assert (latest.summary.total_errors, latest.unavailable) == (7, {})
+    clock.advance(SUMMARY_HOURS * 3600 + 60)
+    await reader.read()
+    assert (reader.latest.errors, reader.latest.summary and reader.latest.summary.total_errors) == ((), 0)
+
+
+async def test_without_prometheus_the_errors_are_there(errors: Errors) -> None:
+    """One source that is missing does not hide the other."""
+    await log(errors, 1)
+    reader = BackgroundReader(None, errors)
+    await reader.read()
+    assert len(reader.latest.errors) == 1
+    assert reader.latest.unavailable == {"prometheus": "no Prometheus is configured"}
+
+
+async def test_prometheus_away_and_back(errors: Errors, clock: FakeClock) -> None:
+    """What was known of the requests is not shown as if it were now; why, and since when, is told."""
+    prometheus = Asked()
+    reader = BackgroundReader(Figures(prometheus, clock), errors)
+    await reader.read()
+    prometheus.failure = ClientError("Prometheus at http://p can't be asked: connection refused")
+    clock.advance(5)
+    await reader.read()
+    assert (reader.latest.totals, reader.latest.performance) == (None, ())
+    said = "Prometheus at http://p can't be asked: connection refused (since 2026-05-28T20:26:45Z)"
+    assert reader.latest.unavailable == {"prometheus": said}
+    prometheus.failure = None
+    clock.advance(5)
+    await reader.read()
+    assert (len(reader.latest.performance), reader.latest.unavailable) == (5, {})
+
+
+async def test_the_store_away(errors: Errors, store: Store, clock: FakeClock) -> None:
+    """A store that can't be used leaves the figures, and no summary that says zero."""
+    reader = BackgroundReader(Figures(Asked(), clock), errors)
+    await store.close()
+    await reader.read()
+    assert (len(reader.latest.performance), reader.latest.errors, reader.latest.summary) == (5, (), None)
+    assert reader.latest.unavailable == {"store": "the incident store can't be used at the moment"}
+
+
+async def test_it_reads_again_and_again_whatever_happens(
+    errors: Errors, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault of ours is logged, and does not leave the dashboard as it was for ever."""
+    monkeypatch.setattr(dashboard, "EVERY_SECONDS", 0.0)
+    prometheus = Asked()
+    prometheus.failure = RuntimeError("a fault")
+    reader = BackgroundReader(Figures(prometheus, clock), errors)
+    running = asyncio.create_task(reader.run())
+    async with asyncio.timeout(10):
+        await prometheus.asked.wait()
+        prometheus.failure = None
+        while reader.latest.totals is None:
+            await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert "reading for the dashboard failed; it goes on" in caplog.text
