@@ -50,6 +50,18 @@ def _absolute(value: Any, folder: Path) -> Any:
     return str(folder / value) if isinstance(value, str) else value
 
 
+def replace_secret(node: Any, name: str, path: Path) -> Any:
+    """Return a configuration in which each secret's file of this name is `path` instead."""
+    if isinstance(node, dict):
+        return {
+            key: str(path)
+            if key.endswith("_file") and isinstance(value, str) and Path(value).name == name
+            else replace_secret(value, name, path)
+            for key, value in node.items()
+        }
+    return [replace_secret(item, name, path) for item in node] if isinstance(node, list) else node
+
+
 def use_sink(
     config: Mapping[str, Any], sink_port: int, aws_credentials: Path, exists: Callable[[Path], bool]
 ) -> dict[str, Any]:

@@ -80,7 +80,12 @@ class Prometheus(HTTPServer):
 
 
 class Alertmanager(HTTPServer):
-    """Alertmanager with a configuration file, its data in `<folder>/alertmanager`; alone, without a cluster."""
+    """Alertmanager with a configuration file, its data in `<folder>/alertmanager`.
+
+    Alone, without a cluster, unless a subclass has other `arguments`.
+    """
+
+    arguments: Sequence[str] = ("--cluster.listen-address=",)
 
     def __init__(
         self,
@@ -96,8 +101,8 @@ class Alertmanager(HTTPServer):
             program("alertmanager", release),
             f"--config.file={config}",
             f"--storage.path={folder / 'alertmanager'}",
-            "--cluster.listen-address=",
             f"--web.listen-address={address}",
+            *self.arguments,
         ]
         super().__init__("alertmanager", command, folder / "alertmanager.log", url=f"http://{address}", env=env)
 

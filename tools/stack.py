@@ -9,6 +9,7 @@ import fcntl
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +25,8 @@ from tools.console_sink import ConsoleSink
 from tools.servers import Alertmanager, HTTPServer, Prometheus, Server, ServerFailed, ServerUnavailable, free_port
 
 _PORTS = {"exporter": 9850, "prometheus": 9090, "alertmanager": 9093}
+# Who Alertmanager is for the exporter, which it tells of alerts.
+_TELLER = "alertmanager"
 # What each variable of AuraConnect's environment makes the exporter watch.
 _WATCHED = {
     "DATABASE_URL": "the database",
@@ -79,11 +82,37 @@ class Stack:
         prometheus.log = self.build / "logs/prometheus.log"
         return prometheus
 
+    def incident_log_token(self) -> Path:
+        """Return the file with Alertmanager's token for the exporter, made where it is missing. Raises ServerFailed.
+
+        Only when the exporter has started: its first start makes the administrator's token if there is no other.
+        """
+        path = self.build / "data/incident-log-token"
+        if not path.exists():
+            # A token whose file is gone is of no use to anybody.
+            self._exporter_command("token", "revoke", _TELLER)
+            created = self._exporter_command("token", "create", _TELLER, "--role", "alertmanager")
+            if created.returncode:
+                raise ServerFailed(f"its token for the exporter can't be made: {created.stderr.strip()}")
+            half_written = path.with_suffix(".new")
+            half_written.touch(mode=0o600)
+            half_written.write_text(created.stdout)
+            half_written.rename(path)
+        return path
+
+    def _exporter_command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "auraconnect_exporter", f"--data.path={self.build / 'data'}", *arguments]
+        return subprocess.run(command, env=self.environ, capture_output=True, text=True, check=False)
+
     def alertmanager(self, sink_port: int) -> Alertmanager:
-        """Return Alertmanager, not started, on the derived `build/alertmanager.yml`. Raises ServerUnavailable."""
+        """Return Alertmanager, not started, on the derived `build/alertmanager.yml`.
+
+        Raises ServerUnavailable, and ServerFailed when the exporter can't make it a token.
+        """
         source = self.root / "alertmanager/alertmanager.yml"
         aws_credentials = source.parent / "secrets/aws-credentials"
         config = derive.relocate(_load(source), source.parent, self.addresses)
+        config = derive.replace_secret(config, "incident-log-token", self.incident_log_token())
         config = derive.use_sink(config, sink_port, aws_credentials, Path.is_file)
         alertmanager = Alertmanager(
             self.build,

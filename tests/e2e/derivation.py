@@ -3,6 +3,7 @@
 Routes, timings, receivers, rules and texts stay as they are, for they are what the tests make claims about.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 
 import yaml
 
+from auraconnect_exporter import tokens
 from tests.e2e.channels import Channels
-from tools.derive import relocate, replace_addresses
+from tools.derive import relocate, replace_addresses, replace_secret
+from tools.shorten import shorten
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -25,24 +28,28 @@ class Derived:
     alertmanager_environment: Mapping[str, str]
 
 
-def derive(folder: Path, ports: Mapping[str, int], channels: Channels) -> Derived:
-    """Write the derived configuration into `folder`.
+def derive(folder: Path, ports: Mapping[str, int], channels: Channels, factor: float = 1) -> Derived:
+    """Write the derived configuration into `folder`. For the rules, time runs faster by a factor.
 
     `ports` says where the exporter, Prometheus and Alertmanager listen on 127.0.0.1, by the ports that the
-    repository's files name: 9850, 9090 and 9093.
+    repository's files name: 9850, 9090 and 9093. The exporter's data is in `folder`/data, where Alertmanager gets a
+    token.
     """
     addresses = {f"localhost:{usual}": f"127.0.0.1:{port}" for usual, port in ports.items()}
-    return Derived(
-        _prometheus(folder, addresses),
-        _alertmanager(folder, channels),
-        {"AWS_SHARED_CREDENTIALS_FILE": str(_aws_credentials(folder))},
-    )
+    token = tokens.create(folder / "data", "alertmanager", ["alertmanager"], None, time.time()).reveal()
+    secrets = folder / "secrets"
+    secrets.mkdir()
+    routing = write(folder / "alertmanager.yml", alertmanager(secrets, channels, addresses, token))
+    return Derived(_prometheus(folder, addresses, factor), routing, environment(secrets))
 
 
-def _prometheus(folder: Path, addresses: Mapping[str, str]) -> Path:
+def _prometheus(folder: Path, addresses: Mapping[str, str], factor: float) -> Path:
     source = ROOT / "prometheus/prometheus.yml"
     config = relocate(yaml.safe_load(source.read_text()), source.parent, addresses)
     rules = [path for pattern in config["rule_files"] for path in Path(pattern).parent.glob(Path(pattern).name)]
+    if factor != 1:
+        rules = shorten(ROOT / "rules", folder / "shortened", factor, {})
+        config["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = []
     for path in rules:
         # Not into one folder, where files of the same name would meet.
@@ -50,56 +57,39 @@ def _prometheus(folder: Path, addresses: Mapping[str, str]) -> Path:
         copy.parent.mkdir(parents=True)
         copy.write_text(replace_addresses(path.read_text(), addresses))
         config["rule_files"].append(str(copy))
-    return _write(folder / "prometheus.yml", config)
+    return write(folder / "prometheus.yml", config)
 
 
-def _alertmanager(folder: Path, channels: Channels) -> Path:
+def alertmanager(folder: Path, channels: Channels, addresses: Mapping[str, str], token: str) -> dict[str, Any]:
+    """Return Alertmanager's configuration with the channels' addresses, its secrets as files in `folder`.
+
+    `token` is what the exporter accepts at its webhook; `addresses` has where it listens.
+    """
     source = ROOT / "alertmanager/alertmanager.yml"
-    config = relocate(yaml.safe_load(source.read_text()), source.parent, {})
-    secrets = {
-        "routing_key_file": channels.routing_key,
-        "slack_api_url_file": channels.slack.url,
-        "smtp_auth_password_file": channels.password,
-        "credentials_file": channels.token,
-    }
-    config = _fill_secrets(config, secrets, folder / "secrets")
-    config["global"] |= {
-        "pagerduty_url": channels.pagerduty.url,
-        "smtp_smarthost": f"127.0.0.1:{channels.mail.port}",
-        "smtp_require_tls": False,
-    }
+    config: dict[str, Any] = relocate(yaml.safe_load(source.read_text()), source.parent, addresses)
+    for name, secret in {**channels.secrets, "incident-log-token": token}.items():
+        path = folder / name
+        path.touch(mode=0o600)
+        path.write_text(secret)
+        config = replace_secret(config, name, path)
+    config["global"] |= {"pagerduty_url": channels.pagerduty.url, "smtp_smarthost": f"localhost:{channels.mail.port}"}
     for receiver in config["receivers"]:
         for sns in receiver.get("sns_configs", []):
             sns["api_url"] = channels.sns.base_url
-        for webhook in receiver.get("webhook_configs", []):
-            webhook["url"] = channels.heartbeat.base_url
-    return _write(folder / "alertmanager.yml", config)
+        for email in receiver.get("email_configs", []):
+            email["tls_config"] = {"ca_file": str(channels.authority)}
+        if receiver["name"] == "watchdog":
+            for webhook in receiver["webhook_configs"]:
+                webhook["url"] = channels.heartbeat.base_url
+    return config
 
 
-def _fill_secrets(node: Any, secrets: Mapping[str, str], folder: Path) -> Any:
-    """Return a configuration whose secret files are in `folder`, with the secrets that the channels accept."""
-    if isinstance(node, list):
-        return [_fill_secrets(item, secrets, folder) for item in node]
-    if not isinstance(node, dict):
-        return node
-    filled = {key: _fill_secrets(value, secrets, folder) for key, value in node.items()}
-    for key, value in filled.items():
-        if key.endswith("_file"):
-            path = folder / Path(value).name
-            path.parent.mkdir(exist_ok=True)
-            path.touch(mode=0o600)
-            path.write_text(secrets[key])
-            filled[key] = str(path)
-    return filled
+def environment(folder: Path) -> dict[str, str]:
+    """Return what Alertmanager's environment needs beside ours; `folder` has its secrets."""
+    return {"AWS_SHARED_CREDENTIALS_FILE": str(folder / "aws-credentials")}
 
 
-def _aws_credentials(folder: Path) -> Path:
-    path = folder / "secrets/aws-credentials"
-    path.touch(mode=0o600)
-    path.write_text("[auraconnect]\naws_access_key_id = test-access-key\naws_secret_access_key = test-secret-key\n")
-    return path
-
-
-def _write(path: Path, config: Mapping[str, Any]) -> Path:
+def write(path: Path, config: Mapping[str, Any]) -> Path:
+    """Write a configuration; returns its path."""
     path.write_text(yaml.safe_dump(config))
     return path

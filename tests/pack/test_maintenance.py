@@ -10,9 +10,7 @@ import pytest
 import yaml
 
 from tests.pack.files import ALERTMANAGER, load
-from tests.pack.test_delivery import KEY, Heartbeat, configuration, post
-from tests.standins.pagerduty import PagerDuty
-from tests.standins.slack import Slack
+from tests.pack.live import live, post
 from tools.servers import Alertmanager
 
 Labels = dict[str, str]
@@ -126,15 +124,14 @@ def test_security_pages_through_a_window_that_mutes_critical_alerts(release: str
     """What leaves Alertmanager during maintenance is the page about security, and not the one that is muted."""
     window = maintenance("database", mute_critical="true")
     breach = alert("SecurityBreachDetected", "critical", "database", "", "security")
-    with PagerDuty(KEY) as pagerduty, Slack("token", ["#incidents"]) as slack, Heartbeat() as heartbeat:
-        config = configuration(tmp_path, pagerduty, slack, heartbeat)
-        with Alertmanager(tmp_path, config, release=release) as server:
-            fire(server, window, alert("ConnectionsNearLimit", "warning", "database"))
-            await_inhibited(server, 2, {"ConnectionsNearLimit"})
-            fire(server, alert("DatabaseConnectionLost", "critical", "database", "primary"))
-            fire(server, breach)
-            pagerduty.wait_for(lambda: len(pagerduty.triggers) == 1, 10)
-            slack.wait_for(lambda: len(slack.messages) == 1, 10)
+    with live(tmp_path, release) as running:
+        server, pagerduty, slack = running.alertmanager, running.channels.pagerduty, running.channels.slack
+        fire(server, window, alert("ConnectionsNearLimit", "warning", "database"))
+        await_inhibited(server, 2, {"ConnectionsNearLimit"})
+        fire(server, alert("DatabaseConnectionLost", "critical", "database", "primary"))
+        fire(server, breach)
+        pagerduty.wait_for(lambda: len(pagerduty.triggers) == 1, 10)
+        slack.wait_for(lambda: len(slack.messages) == 1, 10)
     assert [page.payload["custom_details"]["alert"] for page in pagerduty.triggers] == ["SecurityBreachDetected"]
 
 
@@ -149,9 +146,10 @@ def test_when_the_window_ends_what_still_fires_is_told(alertmanager: Alertmanage
 
 
 def test_the_mute_itself_is_told_to_nobody() -> None:
-    """MaintenanceActive is the first route's, and ends in a receiver without a channel."""
+    """MaintenanceActive is not the incident log's, and ends in a receiver without a channel."""
     config = load(ALERTMANAGER)
-    first = config["route"]["routes"][0]
+    log, first = config["route"]["routes"][:2]
+    assert log["matchers"] == ['alertname !~ "MaintenanceActive|Watchdog"']
     assert (first["matchers"], first["receiver"]) == (['alertname = "MaintenanceActive"'], "nobody")
     assert "continue" not in first
     assert [receiver for receiver in config["receivers"] if receiver["name"] == "nobody"] == [{"name": "nobody"}]

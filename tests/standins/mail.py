@@ -1,9 +1,11 @@
 """A stand-in for a mail server: takes mail from whoever signs in, and keeps it."""
 
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email import message_from_bytes, policy
+from pathlib import Path
 from typing import Any, Self
 
 from aiosmtpd.controller import Controller
@@ -24,10 +26,15 @@ class Mail:
 
 
 class MailServer(Memory):
-    """Speaks SMTP (RFC 5321) with AUTH (RFC 4954), in the clear, on a free port of 127.0.0.1."""
+    """Speaks SMTP (RFC 5321) on a free port of 127.0.0.1: STARTTLS (RFC 3207) first, then AUTH (RFC 4954).
 
-    def __init__(self, user: str, password: str) -> None:
+    `certificate` and `key` are files (PEM).
+    """
+
+    def __init__(self, user: str, password: str, certificate: Path, key: Path) -> None:
         super().__init__()
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate, key)
         self._login = LoginPassword(user.encode(), password.encode())
         self.mails: list[Mail] = []
         self.port = free_port()
@@ -37,7 +44,9 @@ class MailServer(Memory):
             port=self.port,
             server_hostname="mail.test",
             authenticator=self._authenticate,
-            auth_require_tls=False,
+            tls_context=tls,
+            require_starttls=True,
+            auth_required=True,
             auth_exclude_mechanism=["LOGIN"],  # Alertmanager does not understand this one's prompts
         )
 
@@ -51,10 +60,8 @@ class MailServer(Memory):
     def __str__(self) -> str:
         return "\n  ".join([f"The mail server with {len(self.mails)} mails", *(str(mail) for mail in self.mails)])
 
-    async def handle_DATA(self, _server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 - its name
-        """Take one mail; what aiosmtpd calls."""
-        if not session.authenticated:
-            return "530 5.7.0 Authentication required"
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802 - its name
+        """Take one mail; what aiosmtpd calls, once TLS is on and somebody has signed in."""
         message = message_from_bytes(envelope.original_content or b"", policy=policy.default)
         texts = {part.get_content_type(): part.get_content() for part in message.walk() if not part.is_multipart()}
         with self.change():

@@ -6,6 +6,7 @@ the severity, unreadable JSON); the others follow their pattern.
 """
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ class Event:
     """An event that was accepted. `at` is when it arrived (time.monotonic), `payload` empty unless a trigger's."""
 
     at: float
+    routing_key: str
     action: str
     dedup_key: str
     payload: dict[str, Any]
@@ -32,14 +34,14 @@ class Event:
 
 
 class PagerDuty(StandIn):
-    """One service's integration, whose key is `routing_key`."""
+    """The integrations of some services, which have these keys."""
 
-    def __init__(self, routing_key: str) -> None:
+    def __init__(self, *routing_keys: str) -> None:
         super().__init__()
-        self._routing_key = routing_key
+        self._routing_keys = routing_keys
         self.events: list[Event] = []
         self.incidents: list[dict[str, str]] = []
-        """Each incident that was opened: its `dedup_key` and `status` (triggered, acknowledged, resolved)."""
+        """Each incident that was opened: `routing_key`, `dedup_key`, `status` (triggered, acknowledged, resolved)."""
 
     @property
     def url(self) -> str:
@@ -63,22 +65,22 @@ class PagerDuty(StandIn):
         event = _decoded(request)
         if event is None:
             return _refusal("Unrecognized object", "Event object format is unrecognized", ["JSON parse error"])
-        errors = list(_errors(event, self._routing_key))
+        errors = list(_errors(event, self._routing_keys))
         if errors:
             return _refusal("invalid event", "Event object is invalid", errors)
         key = event.get("dedup_key") or f"generated-{len(self.events)}"
         links = tuple(link["href"] for link in event.get("links", []))
         payload = event["payload"] if event["event_action"] == "trigger" else {}
-        self.events.append(Event(request.at, event["event_action"], key, payload, links))
-        self._update_incident(event["event_action"], key)
+        self.events.append(Event(request.at, event["routing_key"], event["event_action"], key, payload, links))
+        self._update_incident(event["event_action"], {"routing_key": event["routing_key"], "dedup_key": key})
         accepted = {"status": "success", "message": "Event processed", "dedup_key": key}
         return Answer(202, json.dumps(accepted), "application/json")
 
-    def _update_incident(self, action: str, key: str) -> None:
-        """Open at most one incident for a key at a time; what concerns no open one changes nothing."""
-        of_key = [one for one in self.incidents if one["dedup_key"] == key and one["status"] != "resolved"]
+    def _update_incident(self, action: str, keys: dict[str, str]) -> None:
+        """Open at most one incident of a service for a key at a time; what concerns no open one changes nothing."""
+        of_key = [one for one in self.incidents if keys.items() <= one.items() and one["status"] != "resolved"]
         if action == "trigger" and not of_key:
-            self.incidents.append({"dedup_key": key, "status": "triggered"})
+            self.incidents.append({**keys, "status": "triggered"})
         for incident in of_key:
             incident["status"] = {"acknowledge": "acknowledged", "resolve": "resolved"}.get(action, incident["status"])
 
@@ -93,12 +95,12 @@ def _decoded(request: Request) -> dict[str, Any] | None:
     return event if isinstance(event, dict) else None
 
 
-def _errors(event: dict[str, Any], routing_key: str) -> list[str]:
+def _errors(event: dict[str, Any], routing_keys: Collection[str]) -> list[str]:
     errors = []
     key = event.get("routing_key")
     if not isinstance(key, str) or len(key) != ROUTING_KEY_LENGTH:
         errors.append(f"Length of 'routing_key' is incorrect (should be {ROUTING_KEY_LENGTH} characters)")
-    elif key != routing_key:
+    elif key not in routing_keys:
         errors.append("Invalid routing key")
     action, dedup_key = event.get("event_action"), event.get("dedup_key", "")
     if action not in ACTIONS:

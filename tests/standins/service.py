@@ -68,7 +68,7 @@ class StandIn(Memory):
     def __init__(self) -> None:
         super().__init__()
         self.requests: list[tuple[Request, Answer]] = []
-        self._failure: Answer | None = None
+        self._failure: tuple[Answer, bytes] | None = None
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
 
@@ -82,9 +82,9 @@ class StandIn(Memory):
         return f"http://127.0.0.1:{self._server.server_port}"
 
     @contextmanager
-    def failing(self, status: int, body: str = "") -> Iterator[None]:
-        """Answer every request with an error of the service's own (429, 503) while the block lasts."""
-        self._failure = Answer(status, body)
+    def failing(self, status: int, body: str = "", *, about: bytes = b"") -> Iterator[None]:
+        """Answer requests that have `about` in them with an error of the service's own (429, 503) in the block."""
+        self._failure = Answer(status, body), about
         try:
             yield
         finally:
@@ -106,7 +106,9 @@ class StandIn(Memory):
 
     def _take(self, request: Request) -> Answer:
         with self.change():
-            answer = self._failure or self.answer(request)
+            answer, about = self._failure or (None, b"")
+            if answer is None or about not in request.body:
+                answer = self.answer(request)
             self.requests.append((request, answer))
         return answer
 

@@ -1,14 +1,19 @@
 """A stand-in for Amazon SNS: takes signed Publish calls of the Query API and keeps what would go out as SMS.
 
-Source: the SNS API Reference, "Publish" (parameters, limits, the answer), and Signature Version 4, of which the
-key's name is checked, not the signature.
+Source: the SNS API Reference, "Publish" (parameters, limits, errors, the answer); the signature is checked in full
+(`sigv4`).
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from urllib.parse import parse_qsl
 
+from tests.standins import sigv4
 from tests.standins.service import Answer, Request, StandIn
+from tests.standins.sigv4 import Account
 
+VERSION = "2010-03-31"
 MAX_SUBJECT = 100
 MAX_MESSAGE_BYTES = 262_144
 
@@ -24,35 +29,42 @@ class Published:
 
 
 class Sns(StandIn):
-    """The service, for one access key."""
+    """The service in one region, for one account, which has these topics (their ARNs)."""
 
-    def __init__(self, access_key: str) -> None:
+    def __init__(self, account: Account, topics: Collection[str], region: str = "us-east-1") -> None:
         super().__init__()
-        self._access_key = access_key
+        self._account, self._topics, self._region = account, topics, region
         self.published: list[Published] = []
 
     def answer(self, request: Request) -> Answer:
         """Check a call and publish its message."""
-        if f"Credential={self._access_key}/" not in request.headers.get("authorization", ""):
-            return _error(403, "InvalidClientTokenId")
-        call = dict(parse_qsl(request.body.decode()))
-        subject, message = call.get("Subject", ""), call.get("Message", "")
-        if (
-            call.get("Action") != "Publish"
-            or not message
-            or len(message.encode()) > MAX_MESSAGE_BYTES
-            or len(subject) > MAX_SUBJECT
-            or not subject.isascii()
-            or "\n" in subject
-        ):
+        refused = sigv4.fault(request, self._account, self._region, "sns", datetime.now(UTC))
+        if refused:
+            return _error(*refused)
+        call = dict(parse_qsl(request.body.decode(), keep_blank_values=True))
+        if call.get("Action") != "Publish" or call.get("Version") != VERSION:
+            return _error(400, "InvalidAction")
+        if not _is_valid(call):
             return _error(400, "InvalidParameter")
-        self.published.append(Published(request.at, call["TopicArn"], subject, message))
+        if call["TopicArn"] not in self._topics:
+            return _error(404, "NotFound")
+        self.published.append(Published(request.at, call["TopicArn"], call.get("Subject", ""), call["Message"]))
         number = f"00000000-0000-0000-0000-{len(self.published):012}"
         return _xml(
             200,
             f"<PublishResponse><PublishResult><MessageId>{number}</MessageId></PublishResult>"
             f"<ResponseMetadata><RequestId>{number}</RequestId></ResponseMetadata></PublishResponse>",
         )
+
+
+def _is_valid(call: dict[str, str]) -> bool:
+    subject = call.get("Subject")
+    if subject is not None and not (
+        0 < len(subject) < MAX_SUBJECT and subject.isascii() and subject.isprintable() and subject[0] != " "
+    ):
+        return False
+    message = call.get("Message", "").encode()
+    return 0 < len(message) <= MAX_MESSAGE_BYTES and call.get("TopicArn", "").startswith("arn:aws:sns:")
 
 
 def _error(status: int, code: str) -> Answer:

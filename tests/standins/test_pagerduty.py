@@ -11,11 +11,12 @@ import pytest
 from tests.standins.pagerduty import PagerDuty
 
 KEY = "0123456789abcdef0123456789abcdef"
+OTHER_KEY = "00000000000000000000000000000000"
 
 
 @pytest.fixture
 def pagerduty() -> Iterator[PagerDuty]:
-    with PagerDuty(KEY) as service:
+    with PagerDuty(KEY, OTHER_KEY) as service:
         yield service
 
 
@@ -42,16 +43,26 @@ def test_a_good_event_is_accepted(pagerduty: PagerDuty) -> None:
     assert answer == (202, {"status": "success", "message": "Event processed", "dedup_key": "k"})
     assert pagerduty.triggers[0].payload["severity"] == "critical"
     assert pagerduty.triggers[0].links == ("https://example.com/runbook",)
-    assert pagerduty.incidents == [{"dedup_key": "k", "status": "triggered"}]
+    assert pagerduty.incidents == [{"routing_key": KEY, "dedup_key": "k", "status": "triggered"}]
 
 
 def test_one_key_is_one_incident(pagerduty: PagerDuty) -> None:
     """A second trigger joins the open incident; only after a resolve the key opens another."""
     for action in ("trigger", "trigger", "acknowledge", "resolve", "resolve"):
         send(pagerduty, event(action))
-    assert pagerduty.incidents == [{"dedup_key": "k", "status": "resolved"}]
+    assert pagerduty.incidents == [{"routing_key": KEY, "dedup_key": "k", "status": "resolved"}]
     send(pagerduty, event())
     assert [incident["status"] for incident in pagerduty.incidents] == ["resolved", "triggered"]
+
+
+def test_each_service_has_incidents_of_its_own(pagerduty: PagerDuty) -> None:
+    """The same key at two services is two incidents, and resolving one leaves the other."""
+    for sent in (event(), event(routing_key=OTHER_KEY), event("resolve")):
+        assert send(pagerduty, sent)[0] == 202
+    assert [(one["routing_key"], one["status"]) for one in pagerduty.incidents] == [
+        (KEY, "resolved"),
+        (OTHER_KEY, "triggered"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from tools.derive import relocate, replace_addresses, use_sink
+from tools.derive import relocate, replace_addresses, replace_secret, use_sink
 from tools.servers import program
 
 AWS = Path("/etc/am/secrets/aws")
@@ -85,6 +85,15 @@ class TestUseSink:
         all_secrets = ("slack", "smtp", "pagerduty", "aws", "other-slack", "beat")
         original = relocate(yaml.safe_load(ORIGINAL), Path("/etc/am"), {})
         assert list(derived(*all_secrets).values()) == original["receivers"]
+
+
+def test_a_secret_of_our_own_takes_the_place_of_the_one_that_is_named() -> None:
+    """Every entry that names the file names the other one instead; the rest stays."""
+    config = replace_secret(yaml.safe_load(ORIGINAL), "beat", Path("/build/token"))
+    changed = config["receivers"][2]["webhook_configs"][0]
+    assert changed["http_config"]["authorization"] == {"credentials_file": "/build/token"}
+    changed["http_config"]["authorization"]["credentials_file"] = "secrets/beat"
+    assert config == yaml.safe_load(ORIGINAL)
 
 
 class TestRelocate:

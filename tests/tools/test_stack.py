@@ -144,10 +144,15 @@ def test_a_dead_database_is_paged_to_the_console(start: Started, checkout: Path,
         assert "oncall-engineer-page gets, through PagerDuty, SMS" in run.until("gets, through")
         assert "critical  DatabaseConnectionLost  database/" in run.until("FIRING")
         run.until(f"{run.url('Exporter')}/runbooks/DatabaseConnectionLost")
+        metrics = urllib.request.urlopen(f"{run.url('Exporter')}/metrics", timeout=5).read().decode()
     pages = [json.loads(line) for line in (checkout / "build/pages.log").read_text().splitlines()]
     paged = [page for page in pages if page["receiver"] == "oncall-engineer-page"]
     assert [[alert["name"] for alert in page["alerts"]] for page in paged] == [["DatabaseConnectionLost"]]
     assert postgres.password not in "".join(run.lines)
+    # Alertmanager has told the exporter as well, with a token made for it.
+    token = checkout / "build/data/incident-log-token"
+    assert token.stat().st_mode & 0o777 == 0o600
+    assert 'auraconnect_webhook_deliveries_total{result="accepted"}' in metrics
 
 
 def test_a_port_in_use_is_said_and_everything_follows(start: Started, checkout: Path) -> None:
