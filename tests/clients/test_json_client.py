@@ -30,6 +30,9 @@ from tests.probes.support import (
 )
 from tools.servers import free_port
 
+SLACK = 2.0
+"""Seconds that a busy machine may add to a deadline."""
+
 END = "<end>"
 """Where a sentence is over."""
 
@@ -72,7 +75,7 @@ async def failure(server: Server) -> ClientError:
     async with client(server) as made:
         with pytest.raises(ClientError) as failed:
             await made.get("/x", list[int])
-    assert time.monotonic() - begun < server.timeout + 0.5
+    assert time.monotonic() - begun < server.timeout + SLACK
     assert str(failed.value).startswith(f"Teapot at {server.url} ")
     assert PASSWORD not in repr([failed.value, server])
     assert failed.value.__cause__ is None
@@ -243,11 +246,11 @@ async def test_calls_beyond_the_connections_wait_within_their_deadline() -> None
         while await reader.read(4096):
             pass
 
-    async with serving(silent) as port, client(Server(base(f"http://127.0.0.1:{port}"), timeout=0.3)) as made:
+    async with serving(silent) as port, client(Server(base(f"http://127.0.0.1:{port}"), timeout=0.5)) as made:
         begun = time.monotonic()
-        failures = await asyncio.gather(*(made.get("/", list[int]) for _ in range(20)), return_exceptions=True)
+        failures = await asyncio.gather(*(made.get("/", list[int]) for _ in range(60)), return_exceptions=True)
     assert all(isinstance(one, ClientError) for one in failures)
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 0.5 + SLACK  # one after the other they would take 7.5 s
     assert connections == 4
 
 

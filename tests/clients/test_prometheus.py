@@ -217,4 +217,4 @@ async def test_a_frozen_prometheus_holds_nobody() -> None:
     async with serving(say_nothing) as port, asking(Server(base(f"http://127.0.0.1:{port}"), timeout=0.3)) as client:
         with pytest.raises(ClientError, match=r"does not answer within 0\.3 s"):
             await client.firing()
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 2.5
