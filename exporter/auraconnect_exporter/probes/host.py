@@ -14,9 +14,9 @@ from typing import Final, Protocol
 
 import psutil
 
+from auraconnect_exporter.blocking import in_daemon_thread
 from auraconnect_exporter.model import Metric, Reading, Sample
 from auraconnect_exporter.probes.base import Probe
-from auraconnect_exporter.blocking import in_daemon_thread
 from auraconnect_exporter.targets import Host
 
 CPU_USAGE = Metric("host_cpu_usage_ratio", "gauge", "Share of processor time in use since the last check.")
