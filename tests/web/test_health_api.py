@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import re
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from auraconnect_exporter.model import Health
 from auraconnect_exporter.web.health_api import DASHBOARD_ALERTS
 from tests.store.support import PASSWORD, Place
 from tests.web.world import World, firing, world
-from tools.servers import PostgreSQL
+from tools.servers import PostgreSQL, Prometheus, program
 
 NOON: Final = "2026-05-28T20:26:40Z"
 """Where the clock of these tests begins."""
@@ -351,6 +352,70 @@ async def test_performance_without_prometheus_says_so(light: World) -> None:
     answer = await light.call("GET", "/performance")
     assert (answer.status, answer.media_type) == (503, "application/problem+json")
     assert answer.said["detail"] == "no Prometheus is configured, which would know the response times"
+
+
+def history(now: float) -> str:
+    """Return what an exporter has counted, in OpenMetrics: of two endpoints, 2 requests/s and 1, a tenth of which fail.
+
+    It goes on for half an hour from now, so that a slow machine finds the same.
+    """
+    lines = []
+    moments = range(int(now) - 1200, int(now) + 1800, 15)
+    labels = 'job="auraconnect-exporter",instance="a",service="auraconnect-api",method="GET"'
+    lines.append("# TYPE auraconnect_http_requests counter")
+    for handler, status, rate in (("/orders/{id}", "200", 1.8), ("/orders/{id}", "500", 0.2), ("/menu", "200", 1.0)):
+        name = f'auraconnect_http_requests_total{{{labels},handler="{handler}",status="{status}"}}'
+        lines += [f"{name} {rate * (at - moments[0])} {at}" for at in moments]
+    lines.append("# TYPE auraconnect_http_request_duration_seconds histogram")
+    for handler, rate in (("/orders/{id}", 2.0), ("/menu", 1.0)):
+        for bound, share in (("0.1", 0.5), ("0.5", 1.0), ("+Inf", 1.0)):
+            name = f'auraconnect_http_request_duration_seconds_bucket{{{labels},handler="{handler}",le="{bound}"}}'
+            lines += [f"{name} {rate * share * (at - moments[0])} {at}" for at in moments]
+        name = f'auraconnect_http_request_duration_seconds_sum{{{labels},handler="{handler}"}}'
+        lines += [f"{name} {rate * 0.2 * (at - moments[0])} {at}" for at in moments]
+    return "\n".join([*lines, "# EOF", ""])
+
+
+async def test_performance_is_prometheus_s_and_so_are_its_absences(tmp_path: Path) -> None:
+    """With a real one: a line for each endpoint, and figures. Killed: 503, nulls and a reason, and all else answers."""
+    (tmp_path / "history.om").write_text(history(time.time()))
+    (tmp_path / "prometheus.yml").write_text("{}")
+    promtool = (program("promtool"), "tsdb", "create-blocks-from", "openmetrics")
+    made = (*promtool, tmp_path / "history.om", tmp_path / "prometheus")
+    await asyncio.to_thread(subprocess.run, made, check=True, capture_output=True)
+    with Prometheus(tmp_path, tmp_path / "prometheus.yml") as prometheus:
+        async with world(Place("", tmp_path / "data"), tmp_path, prometheus=prometheus.url) as api:
+            answer = await api.call("GET", "/performance?time_window_minutes=10")
+            assert (answer.status, list_of(PERFORMANCE)(answer.said)) == (200, True)
+            busy, quiet = answer.said
+            assert (busy["endpoint"], quiet["endpoint"], busy["time_window_minutes"]) == ("/orders/{id}", "/menu", 10)
+            assert (busy["request_count"], busy["error_count"]) == (
+                pytest.approx(1200, abs=60),
+                pytest.approx(120, abs=6),
+            )
+            assert (busy["error_rate"], quiet["error_rate"]) == (10.0, 0.0)
+            assert (busy["avg_response_time_ms"], busy["p95_response_time_ms"]) == (200.0, 460.0)
+            (one,) = (await api.call("GET", "/performance?endpoint=/menu")).said
+            assert one["endpoint"] == "/menu"
+            assert (await api.call("GET", "/performance?endpoint=/nothing")).said == []
+            await api.incidents.background.read()
+            figures = (await api.call("GET", "/metrics")).said
+            assert figures["request_rate_per_second"] == pytest.approx(3.0, abs=0.2)
+            assert figures["error_rate_per_second"] == pytest.approx(0.2, abs=0.02)
+            assert (figures["average_response_time_ms"], figures["unavailable"]) == (pytest.approx(200.0), {})
+            assert len((await api.call("GET", "/dashboard")).said["performance"]) == 2
+            prometheus.kill()
+            api.clock.advance(5)
+            gone = await api.call("GET", "/performance")
+            assert (gone.status, unlike(PROBLEM, gone.said), gone.headers["Retry-After"]) == (503, {}, "5")
+            assert "connection refused" in gone.said["detail"]
+            await api.incidents.background.read()
+            figures = (await api.call("GET", "/metrics")).said
+            assert {figures[name] for name in FIGURES[6:]} == {None}
+            assert (figures["cpu_usage_percent"], "refused" in figures["unavailable"]["prometheus"]) == (25.0, True)
+            dashboard = await api.call("GET", "/dashboard")
+            assert (dashboard.status, unlike(DASHBOARD, dashboard.said)) == (200, {})
+            assert "refused" in dashboard.said["unavailable"]["prometheus"]
 
 
 # ── Parameters ───────────────────────────────────────────────────────────────────────────────────────────────────────
