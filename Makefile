@@ -1,7 +1,7 @@
 # The two commands are ./run and ./test; these are the rest, and short names.
 python := .venv/bin/python
 
-.PHONY: help run test lint lock mutation rules-package bench-api bench-page bench-rules bench-store exactly-once clean
+.PHONY: help run test lint lock mutation golden rules-package bench-api bench-page bench-rules bench-store exactly-once clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,9 @@ lock: ## pin the newest versions of all dependencies (needs uv)
 
 mutation: ## change the rules in one place at a time, and see whether a test notices (about half an hour)
 	PYTHONPATH=. $(python) -m tools.mutation
+
+golden: ## write anew what each channel says in each case (then read the difference)
+	PYTHONPATH=.:exporter $(python) -m tests.pack.golden
 
 rules-package: ## pack the rules: a tar, and a PrometheusRule for the Prometheus operator
 	PYTHONPATH=. $(python) -m tools.rule_pack package

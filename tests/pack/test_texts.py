@@ -1,138 +1,221 @@
-"""What people read in a page, rendered by amtool."""
+"""What people read in a message, rendered by amtool."""
 
-import json
-import subprocess
-from pathlib import Path
+import re
 from typing import Any
 
 import pytest
 
-from tests.pack.files import ALERTMANAGER
-from tools.servers import program
-
-LABELS = {
-    "alertname": "DatabaseConnectionLost",
-    "severity": "critical",
-    "component": "database",
-    "target": "primary",
-    "symptom": "availability",
-}
-ANNOTATIONS = {
-    "summary": "A critical database does not answer",
-    "description": "Database primary failed.",
-    "runbook_url": "http://localhost:9850/runbooks/DatabaseConnectionLost",
-    "dashboard_url": "http://localhost:9850/dashboard",
-}
-SLACK_LINKS = (
-    "<http://localhost:9850/runbooks/DatabaseConnectionLost|Runbook> · "
-    "<http://localhost:9850/dashboard|Dashboard> · <http://localhost:9093|Alertmanager>"
+from tests.pack.files import RULES, load
+from tests.pack.golden import (
+    ANNOTATIONS,
+    CHANNELS,
+    ESCALATION,
+    FOLDER,
+    HOSTILE,
+    LABELS,
+    WARNING,
+    cases,
+    document,
+    notification,
+    rendered,
+    said,
 )
 
+GSM_BASIC = (
+    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿"
+    "abcdefghijklmnopqrstuvwxyzäöñüà"
+)
+"""GSM 03.38's basic alphabet; its extension table counts twice, all else makes a segment of 70."""
 
-def notification(labels: dict[str, str], annotations: dict[str, str], *, resolved: bool = False) -> dict[str, Any]:
-    """Return the data of a notification about one alert, as Alertmanager hands it to a template."""
-    status = "resolved" if resolved else "firing"
-    alert = {
-        "status": status,
-        "labels": labels,
-        "annotations": annotations,
-        "startsAt": "2026-01-02T03:04:05.5Z",
-        "endsAt": "2026-01-02T03:14:08.7Z",
-    }
-    return {
-        "status": status,
-        "alerts": [alert],
-        "groupLabels": labels,
-        "commonLabels": labels,
-        "commonAnnotations": annotations,
-        "externalURL": "http://localhost:9093",
-    }
+
+@pytest.mark.parametrize("case", cases())
+def test_each_channel_says_what_its_file_says(case: str, release: str) -> None:
+    """Every text in every case is the one that somebody has read, on both versions; `make golden` writes them anew."""
+    texts = said(cases()[case], release)
+    for channel in CHANNELS:
+        assert document(texts[channel]) == (FOLDER / f"{channel}-{case}.txt").read_text(), channel
+
+
+def test_every_file_is_of_a_case() -> None:
+    """No file is left of a case or channel that is gone."""
+    assert {path.stem for path in FOLDER.iterdir()} == {f"{channel}-{case}" for channel in CHANNELS for case in cases()}
+
+
+def levels() -> list[tuple[str, str, int]]:
+    """Return the delays of the rules: severity, level, seconds."""
+    return [
+        (rule["labels"]["severity"], rule["labels"]["escalation"], int(re.sub(r"\D", "", rule["expr"])))
+        for group in load(RULES / "thresholds.yml")["groups"]
+        for rule in group["rules"]
+        if rule["record"] == "auraconnect:escalation_delay:seconds"
+    ]
+
+
+ROLES = {
+    ("critical", "secondary"): "lead engineer",
+    ("critical", "manager"): "CTO",
+    ("warning", "secondary"): "senior engineer",
+    ("warning", "manager"): "engineering manager",
+    ("info", "secondary"): "on-call engineer",
+    ("info", "manager"): "team lead",
+}
+
+
+def test_the_delays_that_are_said_are_those_of_the_rules(release: str) -> None:
+    """Each message names the next role of the matrix and the time after which the rules tell it."""
+    assert len(levels()) == len(ROLES)
+    for severity, level, seconds in levels():
+        before = {} if level == "secondary" else {"escalation": "secondary"}
+        assert next_of({**LABELS, "severity": severity, **before}, release) == (
+            f"{ROLES[severity, level]} after {seconds // 60} min without acknowledgement"
+        )
 
 
 @pytest.mark.parametrize(
-    ("template", "data", "expected"),
+    ("labels", "told"),
     [
-        (
-            "title",
-            notification(LABELS, ANNOTATIONS),
-            "[CRITICAL] database/primary: A critical database does not answer",
-        ),
-        (
-            "title",
-            notification(LABELS, ANNOTATIONS, resolved=True),
-            "[RESOLVED] database/primary: A critical database does not answer",
-        ),
-        ("title", notification({"alertname": "Posted"}, {}), "[ALERT] AuraConnect: Posted"),
-        ("title", notification({}, {}), "[ALERT] AuraConnect: 1 alerts"),
-        ("pagerduty.severity", notification(LABELS, ANNOTATIONS), "critical"),
-        ("pagerduty.severity", notification({**LABELS, "severity": "info"}, ANNOTATIONS), "info"),
-        ("pagerduty.severity", notification({**LABELS, "severity": "page"}, ANNOTATIONS), "critical"),
-        ("runbook", notification(LABELS, ANNOTATIONS), "http://localhost:9850/runbooks/DatabaseConnectionLost"),
-        ("runbook", notification(LABELS, {}), "http://localhost:9093"),
-        ("dashboard", notification(LABELS, {}), "http://localhost:9093"),
-        (
-            "descriptions",
-            notification(LABELS, ANNOTATIONS),
-            "Database primary failed. (since 2026-01-02 03:04:05 UTC)",
-        ),
-        (
-            "descriptions",
-            notification(LABELS, ANNOTATIONS, resolved=True),
-            "Database primary failed. (since 2026-01-02 03:04:05 UTC, over after 10m3s)",
-        ),
-        (
-            "sms",
-            notification(LABELS, ANNOTATIONS),
-            f"[CRITICAL] database/primary: A critical database does not answer {ANNOTATIONS['runbook_url']}",
-        ),
-        ("sms.subject", notification(LABELS, ANNOTATIONS), "AuraConnect CRITICAL: DatabaseConnectionLost"),
-        ("slack.color", notification(LABELS, ANNOTATIONS), "danger"),
-        ("slack.color", notification({**LABELS, "severity": "warning"}, ANNOTATIONS), "warning"),
-        ("slack.color", notification(LABELS, ANNOTATIONS, resolved=True), "good"),
-        (
-            "slack.title",
-            notification({**LABELS, "target": "<b>"}, {"summary": "a <!channel> & b"}),
-            "[CRITICAL] database/&lt;b&gt;: a &lt;!channel&gt; &amp; b",
-        ),
-        (
-            "slack.text",
-            notification(LABELS, {**ANNOTATIONS, "description": "see <!here> & now"}),
-            f"see &lt;!here&gt; &amp; now _since 2026-01-02 03:04:05 UTC_\n{SLACK_LINKS}",
-        ),
+        ({**LABELS, "escalation": "manager"}, "nobody, this is the last level"),
+        ({**LABELS, "severity": "info", "symptom": "maintenance"}, "nobody"),
+        ({**LABELS, "severity": "catastrophic"}, "nobody"),
+        ({**LABELS, "escalation": "nobody"}, "nobody"),
+        ({}, "nobody"),
     ],
 )
-def test_a_text_reads_as_written(
-    template: str, data: dict[str, Any], expected: str, release: str, tmp_path: Path
-) -> None:
-    """Each text says what is wrong, where and since when, and text of others cannot act in Slack."""
-    assert rendered(f"auraconnect.{template}", data, release, tmp_path) == expected
+def test_what_does_not_climb_says_so(labels: dict[str, str], told: str, release: str) -> None:
+    """The last level, reminders of maintenance, and what no rule escalates name nobody."""
+    assert next_of(labels, release) == told
 
 
-def test_an_email_shows_foreign_text_as_text(release: str, tmp_path: Path) -> None:
-    """Markup in an alert's text is shown, not obeyed; the links are there."""
-    data = notification(LABELS, {**ANNOTATIONS, "description": "<script>alert(1)</script>"})
-    html = rendered("auraconnect.email.html", data, release, tmp_path, kind="html")
+def next_of(labels: dict[str, str], release: str) -> str:
+    return rendered('{{ template "auraconnect.next" .CommonLabels }}', notification([(labels, {}, "firing")]), release)
+
+
+@pytest.mark.parametrize("status", ["firing", "resolved"])
+def test_an_escalation_is_never_called_resolved(status: str, release: str) -> None:
+    """Its end is somebody's acknowledgement, or its source's end, and each channel calls it that."""
+    texts = said(notification([(ESCALATION, ANNOTATIONS, status)]), release)
+    for channel, of_channel in texts.items():
+        whole = "\n".join(of_channel.values()).lower()
+        assert "resolved" not in whole, channel
+        assert ("acknowledged, or over" in whole) == (status == "resolved"), channel
+
+
+TITLE = "AuraConnect's long name of a fault that goes on " * 4
+TARGETS = ("", "primary", "a" * 200, "données-数据库", "[x]{y}|~^\\€")
+LINKS = (
+    "http://localhost:9850/runbooks/DatabaseConnectionLost",
+    "https://api.auraconnect.ai/api/v1/health/runbooks/NonCriticalServiceInterrupted",
+    "https://example.com/" + "x" * 100,
+    "https://example.com/" + "x" * 400,
+    "https://example.com/~ada/{runbook}",
+    "",
+)
+
+
+@pytest.mark.parametrize(
+    "labels", [LABELS, ESCALATION, WARNING, HOSTILE, {}], ids=["alert", "level", "warning", "odd", "bare"]
+)
+@pytest.mark.parametrize("status", ["firing", "resolved"])
+def test_a_text_message_is_one_segment(labels: dict[str, str], status: str, release: str) -> None:
+    """160 characters that count once each, however long and foreign labels and links are; a link is whole or absent."""
+    for target in TARGETS:
+        for link in LINKS:
+            named = {**labels, "target": target} if target else labels
+            data = notification([(named, {"summary": TITLE + target, "runbook_url": link}, status)])
+            text = rendered('{{ template "auraconnect.sms" . }}', data, release)
+            assert len(text) <= 160, text
+            assert set(text) <= set(GSM_BASIC), text
+            assert text.count("http") <= 1
+            if "http" in text:
+                whole = rendered('{{ template "auraconnect.runbook" . }}', data, release)
+                assert text.endswith(f" {whole}")
+            # An escalation tells its source's name instead of the title.
+            assert ".." in text or labels is ESCALATION, text
+
+
+def test_a_text_message_names_the_next_role_where_it_can(release: str) -> None:
+    """With a link of usual length there is room for it; the last level has no next."""
+    manager = {**ESCALATION, "escalation": "manager"}
+    found = [
+        rendered('{{ template "auraconnect.sms" . }}', notification([(labels, ANNOTATIONS, "firing")]), release)
+        for labels in (LABELS, ESCALATION, manager)
+    ]
+    assert [re.findall("; (.*) http", text) for text in found] == [
+        ["lead engineer after 5 min"],
+        ["CTO after 15 min"],
+        [],
+    ]
+
+
+def test_an_email_shows_foreign_text_as_text(release: str) -> None:
+    """Markup in an alert's text is shown, not obeyed."""
+    html = said(cases()["hostile-firing"], release)["email-html"]["html"]
     assert "&lt;script&gt;" in html
     assert "<script>" not in html
-    assert 'href="http://localhost:9850/runbooks/DatabaseConnectionLost"' in html
+    assert "<b>bold" not in html
 
 
-def rendered(template: str, data: dict[str, Any], release: str, folder: Path, kind: str = "text") -> str:
-    """Return what a template makes of a notification."""
-    (folder / "data.json").write_text(json.dumps(data))
-    done = subprocess.run(
-        [
-            program("amtool", release),
-            "template",
-            "render",
-            f"--template.glob={ALERTMANAGER.parent / 'templates/*.tmpl'}",
-            f'--template.text={{{{ template "{template}" . }}}}',
-            f"--template.type={kind}",
-            f"--template.data={folder / 'data.json'}",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def test_the_commands_are_nothing_but_addresses(release: str) -> None:
+    """What is pasted into a shell never has anything in it that an alert's author could run."""
+    for url in ("https://evil.example/$(id)/dashboard", "https://e/;id;/dashboard", "https://e/`id`/dashboard", "x"):
+        data = notification([(LABELS, {"dashboard_url": url}, "firing")])
+        commands = rendered('{{ template "auraconnect.commands" . }}', data, release)
+        assert re.findall(r"https?://[^\s\"]+", commands) == [
+            f"https://api.auraconnect.ai/api/v1/health{path}"
+            for path in ("", "/detailed", "/errors?hours=1", "/metrics")
+        ]
+
+
+@pytest.mark.parametrize(
+    ("dashboard", "base"),
+    [
+        ("http://localhost:9850/dashboard", "http://localhost:9850"),
+        ("https://api.auraconnect.ai/api/v1/health/dashboard", "https://api.auraconnect.ai"),
+        ("https://monitoring.example.com/base/dashboard", "https://monitoring.example.com/base"),
+    ],
+)
+def test_the_commands_go_where_the_dashboard_is(dashboard: str, base: str, release: str) -> None:
+    """The four first commands of the procedure, at the address that the links have."""
+    data = notification([(LABELS, {"dashboard_url": dashboard}, "firing")])
+    api, token = f"{base}/api/v1/health", '-H "Authorization: Bearer $TOKEN"'
+    assert rendered('{{ template "auraconnect.commands" . }}', data, release).splitlines() == [
+        f"curl {api}",
+        f"curl {token} {api}/detailed",
+        f'curl {token} "{api}/errors?hours=1"',
+        f"curl {token} {api}/metrics",
+    ]
+
+
+def test_only_what_is_critical_and_fires_has_commands(release: str) -> None:
+    """Nobody is told to run the first commands for a warning, or once it is over."""
+    for labels, status in ((WARNING, "firing"), (LABELS, "resolved"), ({}, "firing")):
+        texts = said(notification([(labels, ANNOTATIONS, status)]), release)
+        assert "curl" not in str(texts)
+
+
+@pytest.mark.parametrize(
+    ("labels", "severity"),
+    [(LABELS, "critical"), (WARNING, "warning"), ({**LABELS, "severity": "page"}, "critical"), ({}, "critical")],
+)
+def test_pagerduty_and_sms_state_the_severity(labels: dict[str, str], severity: str, release: str) -> None:
+    """PagerDuty gets one of its four words, the SMS begins with what the alert says."""
+    texts = said(notification([(labels, ANNOTATIONS, "firing")]), release)
+    assert texts["pagerduty"]["severity"] == severity
+    assert texts["sms"]["message"].startswith(labels.get("severity", "alert").upper())
+
+
+@pytest.mark.parametrize("url", ["", "see the wiki", "javascript:alert(1)", "https://a|b>c", "ftp://x"])
+def test_a_link_is_always_one(url: str, release: str) -> None:
+    """What is no address would make PagerDuty refuse the page, so Alertmanager's own stands for it."""
+    annotations = {"runbook_url": url, "dashboard_url": url}
+    data: dict[str, Any] = notification([(LABELS, annotations, "firing")], "https://alertmanager.example.com")
+    texts = said(data, release)["pagerduty"]
+    assert [texts[name] for name in texts if name.startswith("links")] == ["https://alertmanager.example.com"] * 3
+
+
+def test_a_long_list_stays_short(release: str) -> None:
+    """Of two thousand alerts ten are told in words, and how many more there are; every service would take that."""
+    alerts = [({**WARNING, "target": f"host{number}"}, ANNOTATIONS, "firing") for number in range(2000)]
+    texts = said(notification(alerts), release)
+    assert "and 1990 more" in texts["slack"]["text"]
+    assert max(len(text) for of_channel in texts.values() for text in of_channel.values()) < 10_000
