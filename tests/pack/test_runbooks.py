@@ -71,6 +71,7 @@ FOUND = {
     "ALERT_ID": "an-alert",
     "ARCHIVE_COMMAND": "false",
     "ASG": "group",
+    "AWS_REGION": "us-east-1",
     "CACHE_PATTERN": "cache:*",
     "CAPACITY": "3",
     "COST_DELAY": "0",
