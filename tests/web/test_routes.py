@@ -245,5 +245,5 @@ class TestErrors:
         """A fault of ours answers 500 without its text."""
         world.broken = True
         answer = await client.get("/metrics")
-        assert answer.status == 500
+        assert (answer.status, answer.content_type) == (500, "application/problem+json")
         assert "hunter2" not in await answer.text()
