@@ -399,7 +399,8 @@ def test_the_exporter_is_asked_only_what_it_offers(pasted: dict[str, tuple[list[
     assert asked
     assert [path for path, _ in asked if not re.fullmatch(offered, path)] == []
     changing = {path for path, method in asked if method != "GET"}
-    assert changing == {"/-/reload", "/api/v1/health/alerts/an-alert/acknowledge"}
+    alert = "/api/v1/health/alerts/an-alert"
+    assert changing == {"/-/reload", f"{alert}/acknowledge", f"{alert}/resolve"}
 
 
 def test_configuration_files_are_checked_by_their_own_tools(pasted: dict[str, tuple[list[Call], str]]) -> None:
