@@ -427,6 +427,23 @@ def test_a_step_that_takes_something_away_says_what_is_lost(name: str) -> None:
 
 
 @each_runbook
+def test_a_server_that_is_frozen_does_not_hold_the_shell(name: str) -> None:
+    """Whatever asks a server, and waits for no value first, gives up by itself."""
+    typed = commands(name)
+    assert "psql" not in typed or "export PGCONNECT_TIMEOUT=" in typed
+    unbounded = [
+        line
+        for line in typed.splitlines()
+        if not line.lstrip().startswith("[ -z")
+        and (
+            ("redis-cli" in line and not re.search(r"timeout \d+ redis-cli", line))
+            or ("curl" in line and " -m " not in line)
+        )
+    ]
+    assert unbounded == []
+
+
+@each_runbook
 def test_a_variable_is_explained(name: str) -> None:
     """What a step waits for is named beside it; what is the same everywhere stands in the contacts."""
     prose = re.sub(r"```bash.*?```", "", text_of(name), flags=re.DOTALL)
