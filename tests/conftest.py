@@ -1,8 +1,9 @@
-"""The loop that the exporter runs on, and an empty store on each engine."""
+"""The loop that the exporter runs on, its logging, and an empty store on each engine."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -19,6 +20,16 @@ from tools.servers import PostgreSQL
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run every asynchronous test on the exporter's own loop."""
     return {"loop": ExporterLoop}
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Leave the process's logging to the next test as this one found it: the command line sets it up anew."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")
