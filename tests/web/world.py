@@ -11,10 +11,11 @@ from typing import Any, Final
 import jwt
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
+from multidict import CIMultiDictProxy
 
 from auraconnect_exporter import endpoints, health, tokens
 from auraconnect_exporter.alert_metrics import AlertState
-from auraconnect_exporter.alerts import AlertmanagerApi, Alerts
+from auraconnect_exporter.alerts import Alerts
 from auraconnect_exporter.auth import AccessTokens, AccessTokenSettings, Authenticator, Role
 from auraconnect_exporter.clients.prometheus import Prometheus
 from auraconnect_exporter.clients.server import Server
@@ -74,7 +75,7 @@ class Answer:
 
     status: int
     said: Any
-    headers: Mapping[str, str]
+    headers: CIMultiDictProxy[str]
 
     @property
     def media_type(self) -> str:
@@ -101,6 +102,7 @@ class World:
 
     def __init__(self, folder: Path, incidents: Incidents, clock: FakeClock) -> None:
         self.clock = clock
+        self.headers: tuple[tuple[str, str], ...] = ()
         self.incidents = incidents
         self.targets: tuple[TargetView, ...] = ()
         self.set_health(Health.HEALTHY)
@@ -219,6 +221,7 @@ class World:
                 runbooks=self._folder,
                 api=HealthApi(served),
                 gate=Gate(known, proxies, FailedSignIns(), RateLimit(proxies), clock.monotonic),
+                headers=self.headers,
             )
         )
 
@@ -247,15 +250,15 @@ async def world(
     folder: Path,
     *,
     prometheus: str = "",
-    alertmanagers: Mapping[str, AlertmanagerApi] | None = None,
     deadline: float = 5.0,
+    headers: tuple[tuple[str, str], ...] = (),
 ) -> AsyncIterator[World]:
     """Serve until the block ends. ``prometheus`` is the URL of one; the store gives up after ``deadline`` seconds."""
     clock = FakeClock()
     async with AsyncExitStack() as running:
         store = place.open(deadline=deadline)
         running.push_async_callback(store.close)
-        alerts = Alerts(store, clock, alertmanagers or {}, None, "https://monitoring.example")
+        alerts = Alerts(store, clock, {}, None, "https://monitoring.example")
         running.push_async_callback(alerts.close)
         await alerts.start()
         figures = None
@@ -267,6 +270,7 @@ async def world(
         errors = Errors(store, clock)
         incidents = Incidents(alerts, errors, BackgroundReader(figures, errors), figures)
         made = World(folder, incidents, clock)
+        made.headers = headers
         served = TestServer(made.application())
         await served.start_server(**server.options())
         made.client = await running.enter_async_context(TestClient(served))

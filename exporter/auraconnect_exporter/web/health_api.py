@@ -52,9 +52,7 @@ DASHBOARD_ALERTS: Final = 10
 SHOWN_FOR: Final = 1.0
 """Seconds for which the dashboard's answer is kept, however many ask."""
 PUBLIC_FOR: Final = 0.25
-"""The same for the public answer."""
-
-JSON: Final = {"Content-Type": "application/json"}
+"""The same for the public answer: this is what load balancers and strangers ask."""
 
 WEBHOOK_BYTES: Final = 16 * 1024 * 1024
 ERROR_BYTES: Final = 256 * 1024
@@ -169,7 +167,6 @@ class Served:
 class _Kept:
     """An answer's bytes, and until when they count."""
 
-    status: int
     body: bytes
     etag: str
     until: float
@@ -180,7 +177,6 @@ class HealthApi:
 
     def __init__(self, served: Served) -> None:
         self._served = served
-        self._public: _Kept | None = None
         self._kept: _Kept | None = None
 
     def operations(self) -> tuple[Operation, ...]:
@@ -189,7 +185,7 @@ class HealthApi:
         return (
             Operation(
                 "health", "GET", "", "The state of the whole, for everybody", self._health, None,
-                answer=BasicHealth, also={503: BasicHealth},
+                answer=BasicHealth, also={503: BasicHealth}, kept_for=PUBLIC_FOR,
             ),
             Operation(
                 "detailed", "GET", "/detailed", "The state of each component and target", self._detailed, admin,
@@ -267,14 +263,9 @@ class HealthApi:
     # ── State ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _health(self, call: Call) -> web.Response:
-        """Answer from what was made a moment ago: this is what load balancers and strangers ask."""
         del call
-        now = self._served.monotonic()
-        if self._public is None or now >= self._public.until:
-            snapshot = self._served.snapshot()
-            body = msgspec.json.encode(answers.basic_health(snapshot, __version__, self._served.uptime()))
-            self._public = _Kept(_status(snapshot), body, "", now + PUBLIC_FOR)
-        return web.Response(status=self._public.status, body=self._public.body, headers=JSON)
+        snapshot = self._served.snapshot()
+        return json_answer(answers.basic_health(snapshot, __version__, self._served.uptime()), _status(snapshot))
 
     async def _detailed(self, call: Call) -> web.Response:
         del call
@@ -304,7 +295,7 @@ class HealthApi:
         if self._kept is None or now >= self._kept.until:
             body = msgspec.json.encode(self._dashboard_answer())
             etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-            self._kept = _Kept(200, body, etag, now + SHOWN_FOR)
+            self._kept = _Kept(body, etag, now + SHOWN_FOR)
         headers = {"ETag": self._kept.etag, "Cache-Control": "private, no-cache", "Vary": "Accept, Authorization"}
         known = {tag.value for tag in call.request.if_none_match or ()}
         if self._kept.etag.strip('"') in known or "*" in known:

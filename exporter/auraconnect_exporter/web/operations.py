@@ -43,7 +43,7 @@ class Call:
     body: Any
 
 
-Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+Handler = Callable[[Call], Awaitable[web.Response]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,8 @@ class Operation:
     """Other answers that are no problems, by status."""
     problems: tuple[int, ...] = ()
     body_bytes: int = BODY_BYTES
+    kept_for: float = 0.0
+    """For how many seconds its answer, which everybody gets, is the same; for one without parameters and body."""
 
 
 @functools.cache

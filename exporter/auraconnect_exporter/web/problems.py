@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
+from typing import Final
 
 import msgspec
 from aiohttp import web
@@ -80,10 +81,19 @@ def _known(error: Exception) -> Problem | None:
     return None
 
 
+SECURITY_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    # Whoever asks need not know which versions of what we are made of.
+    "Server": "auraconnect-exporter",
+}
+"""What browsers need to be told, unless an answer says otherwise."""
+
+
 async def security_headers(_request: web.Request, response: web.StreamResponse) -> None:
     """Add what browsers need to be told."""
-    response.headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Referrer-Policy"] = "no-referrer"
-    response.headers["Server"] = "auraconnect-exporter"  # whoever asks need not know which versions it is made of
-    response.headers.setdefault("Cache-Control", "no-store")
+    for name, value in SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers["Server"] = SECURITY_HEADERS["Server"]  # aiohttp has put its own there

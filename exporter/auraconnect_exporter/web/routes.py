@@ -22,7 +22,8 @@ from auraconnect_exporter.web import openapi, pages
 from auraconnect_exporter.web.access import ANYBODY, Gate
 from auraconnect_exporter.web.health_api import PREFIX, HealthApi
 from auraconnect_exporter.web.operations import Call, Operation, read_body, read_query
-from auraconnect_exporter.web.problems import Handler, problem, problem_details, security_headers
+from auraconnect_exporter.web.prepared import Prepared
+from auraconnect_exporter.web.problems import SECURITY_HEADERS, Handler, problem, problem_details, security_headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,8 @@ def make_application(sources: Sources) -> web.Application:
             ],
         )
     for operation in operations:
-        handler = _handler(operation, sources.gate)
+        kept = operation.kept_for > 0
+        handler = _kept_handler(operation, sources) if kept else _handler(operation, sources.gate)
         for end in ("", "/"):
             for method in ("GET", "HEAD") if operation.method == "GET" else (operation.method,):
                 app.router.add_route(method, f"{PREFIX}{operation.path}{end}", handler)
@@ -91,6 +93,22 @@ def _handler(operation: Operation, gate: Gate) -> Handler:
         query = None if operation.query is None else read_query(operation.query, request)
         body = None if operation.body is None else await read_body(operation.body, operation.body_bytes, request)
         return await operation.handler(Call(request, actor, query, body))
+
+    return handle
+
+
+def _kept_handler(operation: Operation, sources: Sources) -> Handler:
+    """Return what answers a route that tells everybody the same, from what was made a moment ago."""
+    gate, headers = sources.gate, {**SECURITY_HEADERS, **dict(sources.headers)}
+    kept: tuple[Prepared, float] | None = None
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        nonlocal kept
+        actor, now = gate.admit_anybody(request), gate.monotonic()
+        if kept is None or now >= kept[1]:
+            answer = await operation.handler(Call(request, actor, None, None))
+            kept = Prepared(answer, headers), now + operation.kept_for
+        return kept[0].fitting(request)
 
     return handle
 
