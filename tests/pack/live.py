@@ -14,7 +14,7 @@ from typing import Any
 from tests.e2e import derivation
 from tests.e2e.channels import Channels, channels
 from tests.standins.incident_log import IncidentLog
-from tools.servers import Alertmanager
+from tools.servers import Alertmanager, HTTPServer
 
 Labels = Mapping[str, str]
 Config = dict[str, Any]
@@ -41,7 +41,7 @@ class Message:
 class Live:
     """What runs, and where its messages arrive."""
 
-    alertmanager: Alertmanager
+    alertmanager: HTTPServer
     channels: Channels
     log: IncidentLog
 
@@ -127,7 +127,7 @@ def over(labels: Labels) -> dict[str, Any]:
     return {**firing(labels), "startsAt": (now - timedelta(minutes=1)).isoformat(), "endsAt": now.isoformat()}
 
 
-def post(alertmanager: Alertmanager, *alerts: dict[str, Any]) -> None:
+def post(alertmanager: HTTPServer, *alerts: dict[str, Any]) -> None:
     """Post alerts to an Alertmanager."""
     request = urllib.request.Request(
         f"{alertmanager.url}/api/v2/alerts", json.dumps(alerts).encode(), {"Content-Type": "application/json"}
@@ -135,7 +135,7 @@ def post(alertmanager: Alertmanager, *alerts: dict[str, Any]) -> None:
     _opener.open(request, timeout=10).close()
 
 
-def ask(alertmanager: Alertmanager, path: str) -> str:
+def ask(alertmanager: HTTPServer, path: str) -> str:
     """Return what an Alertmanager answers."""
     with _opener.open(f"{alertmanager.url}{path}", timeout=10) as response:
         text: str = response.read().decode()

@@ -1,15 +1,13 @@
 """What planned maintenance mutes, and what it never may: the pack's own rules of inhibition on a real Alertmanager."""
 
-import json
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.pack.files import ALERTMANAGER, load
+from tests.pack.inhibition import await_inhibited, fire, iso, muting
 from tests.pack.live import live, post
 from tools.servers import Alertmanager
 
@@ -157,37 +155,5 @@ def test_the_mute_itself_is_told_to_nobody() -> None:
 
 @pytest.fixture
 def alertmanager(release: str, tmp_path: Path) -> Iterator[Alertmanager]:
-    """Run Alertmanager with the pack's routes and inhibitions, and receivers that tell nobody."""
-    config = load(ALERTMANAGER)
-    config.pop("global")
-    config.pop("templates")
-    config["receivers"] = [{"name": receiver["name"]} for receiver in config["receivers"]]
-    path = tmp_path / "alertmanager.yml"
-    path.write_text(yaml.safe_dump(config))
-    with Alertmanager(tmp_path, path, release=release) as server:
+    with muting(tmp_path, release) as server:
         yield server
-
-
-def fire(alertmanager: Alertmanager, *alerts: Labels) -> None:
-    """Post alerts that fire for the next hour."""
-    now = time.time()
-    post(alertmanager, *({"labels": labels, "startsAt": iso(now), "endsAt": iso(now + 3600)} for labels in alerts))
-
-
-def iso(moment: float) -> str:
-    """Return a moment (Unix seconds) as Alertmanager reads it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
-
-
-def await_inhibited(alertmanager: Alertmanager, count: int, expected: set[str]) -> None:
-    """Wait until Alertmanager has so many alerts and inhibits the expected ones alone; fail after ten seconds."""
-    deadline = time.monotonic() + 10
-    while True:
-        with urllib.request.urlopen(f"{alertmanager.url}/api/v2/alerts", timeout=5) as answer:
-            alerts = json.load(answer)
-        inhibited = {entry["labels"]["alertname"] for entry in alerts if entry["status"]["inhibitedBy"]}
-        if (len(alerts), inhibited) == (count, expected):
-            return
-        if time.monotonic() > deadline:
-            assert (len(alerts), inhibited) == (count, expected)
-        time.sleep(0.05)

@@ -69,4 +69,4 @@ class MailServer(Memory):
         return "250 OK"
 
     def _authenticate(self, _server: SMTP, _session: Session, _envelope: Envelope, _how: str, login: Any) -> AuthResult:
-        return AuthResult(success=login == self._login)
+        return AuthResult(success=login == self._login, handled=False)  # the answer is left to aiosmtpd

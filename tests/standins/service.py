@@ -62,14 +62,18 @@ class Memory:
                 raise TimeoutError(f"{self} has not seen what was waited for within {timeout:g} s.")
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # as many clients as come in a storm can wait to be let in
+
+
 class StandIn(Memory):
     """A service that speaks HTTP. A subclass says how it answers."""
 
     def __init__(self) -> None:
         super().__init__()
         self.requests: list[tuple[Request, Answer]] = []
-        self._failure: tuple[Answer, bytes] | None = None
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._failures: list[tuple[Answer, bytes]] = []
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
 
     def answer(self, request: Request) -> Answer:
@@ -84,11 +88,12 @@ class StandIn(Memory):
     @contextmanager
     def failing(self, status: int, body: str = "", *, about: bytes = b"") -> Iterator[None]:
         """Answer requests that have `about` in them with an error of the service's own (429, 503) in the block."""
-        self._failure = Answer(status, body), about
+        failure = Answer(status, body), about
+        self._failures.append(failure)
         try:
             yield
         finally:
-            self._failure = None
+            self._failures.remove(failure)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -106,9 +111,8 @@ class StandIn(Memory):
 
     def _take(self, request: Request) -> Answer:
         with self.change():
-            answer, about = self._failure or (None, b"")
-            if answer is None or about not in request.body:
-                answer = self.answer(request)
+            failures = [failure for failure, about in self._failures if about in request.body]
+            answer = failures[0] if failures else self.answer(request)
             self.requests.append((request, answer))
         return answer
 
