@@ -170,6 +170,39 @@ def test_all_incidents_are_resolved_in_the_end(release: str, tmp_path: Path) -> 
         assert len(pagerduty.resolves) == 3
 
 
+def test_an_end_that_was_muted_is_told_once_the_mute_is_over(release: str, tmp_path: Path) -> None:
+    """As Prometheus tells it again for a quarter of an hour; until then PagerDuty's incident stays open."""
+    lost = alert("DatabaseConnectionLost", "critical", "database", "primary")
+    window = {**alert("MaintenanceActive", "none", "database", "", "maintenance"), "mute_critical": "true"}
+    beside = alert("SystemDown", "critical", "api", "beside")
+    muted = alert("ConnectionsNearLimit", "warning", "database", "muted", "saturation")
+    with live(tmp_path, release, quick) as running:
+
+        def mutes() -> bool:
+            return any(
+                one["labels"]["alertname"] == muted["alertname"] and one["status"]["state"] == "suppressed"
+                for one in json.loads(ask(running.alertmanager, "/api/v2/alerts"))
+            )
+
+        incidents = running.channels.pagerduty.incidents
+        running.fire(lost)
+        running.wait("primary", PAGE)
+        running.fire(window, muted)
+        wait_until(mutes, 10, "the window to mute")
+        running.end(lost)
+        # A page that begins and ends after it shows that its turn has come, and that nothing was told.
+        running.fire(beside)
+        running.wait("beside", PAGE)
+        running.end(beside)
+        running.wait("beside", PAGE, 2)
+        assert [one["status"] for one in incidents] == ["triggered", "resolved"]
+        running.end(window)
+        wait_until(lambda: not mutes(), 10, "the end of the mute")
+        running.end(lost)
+        running.wait("primary", PAGE, 2)
+        assert [one["status"] for one in incidents] == ["resolved", "resolved"]
+
+
 class Member(Alertmanager):
     """One of a cluster: listens for its peers on a port, and knows where others do."""
 
