@@ -32,10 +32,12 @@ class Running:
     process: subprocess.Popen[str]
     log: Path
 
-    def status(self, path: str, headers: Mapping[str, str], context: ssl.SSLContext | None = None) -> int:
-        """Return the status that a path answers, 0 while nobody does."""
-        scheme = "https" if context else "http"
-        request = urllib.request.Request(f"{scheme}://localhost:{self.port}{path}", headers=dict(headers))
+    def status(
+        self, path: str, headers: Mapping[str, str], context: ssl.SSLContext | None = None, method: str = "GET"
+    ) -> int:
+        """Return the status that a path answers, 0 while nobody does whom ``context`` trusts."""
+        url = f"{'https' if context else 'http'}://localhost:{self.port}{path}"
+        request = urllib.request.Request(url, headers=dict(headers), method=method)
         try:
             with urllib.request.urlopen(request, timeout=5, context=context) as answer:
                 return int(answer.status)
@@ -135,3 +137,31 @@ def test_prometheus_scrapes_through_tls_and_a_password(tmp_path: Path) -> None:
 
             wait_until(is_up, 30, "Prometheus to scrape the exporter")
         assert "hunter2" not in exporter.log.read_text()
+
+
+def test_a_reload_names_other_certificates_and_keeps_the_old_ones_when_it_fails(tmp_path: Path) -> None:
+    """POST /-/reload reads the web configuration as SIGHUP does; a broken one is said, and changes nothing."""
+    pairs = {}
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        pairs[name] = self_signed(tmp_path / name, "localhost")
+    trusted = {name: ssl.create_default_context(cafile=certificate) for name, (certificate, _) in pairs.items()}
+    web = tmp_path / "web.yml"
+
+    def use(name: str) -> None:
+        certificate, key = pairs[name]
+        files = {"cert_file": str(certificate), "key_file": str(key)}
+        web.write_text(yaml.safe_dump({"tls_server_config": files}))
+
+    use("old")
+    with running(tmp_path, f"--web.config.file={web}") as exporter:
+        wait_until(lambda: exporter.status("/-/healthy", {}, trusted["old"]) == 200, 20, "the exporter to serve")
+        web.write_text("tls_server_config: 5")
+        assert exporter.status("/-/reload", {}, trusted["old"], "POST") == 500
+        web.write_text("{}")
+        assert exporter.status("/-/reload", {}, trusted["old"], "POST") == 500
+        assert exporter.status("/-/healthy", {}, trusted["new"]) == 0
+        use("new")
+        assert exporter.status("/-/reload", {}, trusted["old"], "POST") == 200
+        assert exporter.status("/-/healthy", {}, trusted["new"]) == 200
+        assert exporter.status("/-/healthy", {}, trusted["old"]) == 0

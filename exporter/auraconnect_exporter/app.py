@@ -28,7 +28,7 @@ from auraconnect_exporter.errors import Errors
 from auraconnect_exporter.figures import Figures
 from auraconnect_exporter.housekeeping import keep_house
 from auraconnect_exporter.limits import FailedSignIns, Network, RateLimit
-from auraconnect_exporter.maintenance import Calendar
+from auraconnect_exporter.maintenance import Calendar, Occurrence
 from auraconnect_exporter.model import Clock, Reload, Secret
 from auraconnect_exporter.monitor import Monitor
 from auraconnect_exporter.probes import make_probe
@@ -82,8 +82,10 @@ class StartError(Exception):
 class Exporter:
     """Watches the targets of a configuration, which it can read again."""
 
-    def __init__(self, load: Callable[[], Config], clock: Clock) -> None:
+    def __init__(self, load: Callable[[], Config], reload_access: Callable[[], None], clock: Clock) -> None:
+        """``reload_access`` reads the web configuration again; both raise ConfigError and then change nothing."""
         self._load = load
+        self._reload_access = reload_access
         self._clock = clock
         self._started = clock.monotonic()
         self._reloading = asyncio.Lock()
@@ -107,6 +109,7 @@ class Exporter:
         async with self._reloading:
             try:
                 config = self._load()
+                self._reload_access()
             except ConfigError as error:
                 self.last_reload = Reload(successful=False, timestamp=self.last_reload.timestamp)
                 log.error("the configuration was not reloaded", extra={"detail": str(error)})  # noqa: TRY400
@@ -120,7 +123,7 @@ class Exporter:
         """Return for how long it has been running, in seconds."""
         return self._clock.monotonic() - self._started
 
-    def windows(self) -> Any:
+    def windows(self) -> tuple[Occurrence, ...]:
         """Return what the windows of planned maintenance show now."""
         return self._calendar.at(self._clock.time())
 
@@ -153,7 +156,7 @@ async def serve(load: Callable[[], Config], config: Config, settings: Settings, 
         store = await _open(settings, running)
         gate, secured = _access(settings, clock)
         tls = ServerTls(secured.tls, clock) if secured.tls else None
-        exporter = Exporter(load, clock)
+        exporter = Exporter(load, lambda: _reload_tls(settings.web_config, tls), clock)
         incidents = await _incidents(store, config, settings, clock, running)
         runner = web.AppRunner(
             make_application(_sources(exporter, incidents, settings, secured, gate)),
@@ -166,27 +169,27 @@ async def serve(load: Callable[[], Config], config: Config, settings: Settings, 
         running.push_async_callback(exporter.monitor.close)
         await exporter.start(config)
         log.info("listening", extra={"address": settings.address, "targets": len(config.targets)})
-        await _until_stopped(exporter, settings, tls)
+        await _until_stopped(exporter)
         log.info("stopping")
 
 
-async def _until_stopped(exporter: Exporter, settings: Settings, tls: ServerTls | None) -> None:
+def _reload_tls(path: Path | None, tls: ServerTls | None) -> None:
+    """Use the certificates that the web configuration names by now. Raises ConfigError."""
+    if path is None or tls is None:
+        return
+    changed = web_config.load(path).tls
+    if changed is None:
+        raise ConfigError(f"{path}: tls_server_config is gone; TLS can be turned off by a restart only")
+    tls.replace(changed)
+
+
+async def _until_stopped(exporter: Exporter) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    reloads: set[asyncio.Task[Any]] = set()
-
-    async def reload() -> None:
-        await exporter.reload()
-        if settings.web_config and tls:
-            try:
-                changed = web_config.load(settings.web_config)
-                if changed.tls:
-                    tls.replace(changed.tls)
-            except ConfigError as error:
-                log.error("the web configuration was not reloaded", extra={"detail": str(error)})  # noqa: TRY400
+    reloads: set[asyncio.Task[str | None]] = set()
 
     def begin_reload() -> None:
-        task = loop.create_task(reload())
+        task = loop.create_task(exporter.reload())
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
