@@ -369,6 +369,26 @@ class TestPeers:
                 "…/exporter.yml:1: prometheus.token_file: stands beside a user or password, use one of them",
             ),
             (
+                "prometheus: {url: 'http://p', interval: 5s}",
+                "…/exporter.yml:1: prometheus.interval: is not a setting that exists here",
+            ),
+            (
+                "alertmanager: [{url: 'http://a', critical: true}]",
+                "…/exporter.yml:1: alertmanager[0].critical: is not a setting that exists here",
+            ),
+            (
+                "prometheus: {url: 'http://p', token_file: empty}",
+                "…/exporter.yml:1: prometheus.token_file: is empty",
+            ),
+            (
+                "prometheus: {url: 'http://p', user: u}",
+                "…/exporter.yml:1: prometheus.user: needs both user and password_file",
+            ),
+            (
+                "prometheus: {url: 'http://p', password_file: empty}",
+                "…/exporter.yml:1: prometheus.password_file: needs both user and password_file",
+            ),
+            (
                 "prometheus: {url: 'http://p', headers: {Authorization: x}}",
                 "…/exporter.yml:1: prometheus.headers.Authorization: can't be set here",
             ),
@@ -392,4 +412,5 @@ class TestPeers:
     )
     def test_what_is_wrong_is_said_with_its_place(self, tmp_path: Path, text: str, sentence: str) -> None:
         """One sentence, with file, line and path."""
+        (tmp_path / "empty").write_text("\n")
         assert refusal(tmp_path, text) == sentence

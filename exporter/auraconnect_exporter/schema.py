@@ -85,13 +85,7 @@ class _UrlSpec(EntrySpec, frozen=True, forbid_unknown_fields=True, kw_only=True)
     url_file: str | None = None
 
     def parsed_url(self, place: Place, parse: Callable[[str], T]) -> T:
-        url = _text_or_file(place, "url", self.url, self.url_file)
-        if url is None:
-            raise Problem(place.path, "needs a url or a url_file")
-        try:
-            return parse(url)
-        except endpoints.EndpointProblem as problem:
-            raise place.problem("url_file" if self.url is None else "url", str(problem)) from None
+        return _parsed_url(place, self.url, self.url_file, parse)
 
 
 class _PasswordSpec(_UrlSpec, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -222,10 +216,13 @@ class MaintenanceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         return start
 
 
-class PeerSpec(_UrlSpec, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class PeerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A server with an HTTP API that we ask or tell: Prometheus (or what speaks like it), an Alertmanager."""
 
     name: str = ""
+    url: str | None = None
+    url_file: str | None = None
+    timeout: Duration = Duration(5)
     user: str = ""
     password_file: str | None = None
     token_file: str | None = None
@@ -236,14 +233,16 @@ class PeerSpec(_UrlSpec, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """Return where it is and how one signs in. Raises Problem."""
         if self.token_file is not None and (self.user or self.password_file is not None):
             raise place.problem("token_file", "stands beside a user or password, use one of them")
+        if bool(self.user) != (self.password_file is not None):
+            raise place.problem("user" if self.user else "password_file", "needs both user and password_file")
         ca_file = _certificates(place, "ca_file", self.ca_file)
         return Server(
-            base=self.parsed_url(place, lambda url: peer_base(url, ca_file)),
-            token=_secret(place, "token_file", self.token_file),
+            base=_parsed_url(place, self.url, self.url_file, lambda url: peer_base(url, ca_file)),
+            token=_secret(place, "token", self.token_file),
             user=self.user,
-            password=_secret(place, "password_file", self.password_file),
+            password=_secret(place, "password", self.password_file),
             headers=tuple(self._checked_headers(place)),
-            timeout=5.0 if self.timeout is None else _positive(place, "timeout", self.timeout),
+            timeout=_positive(place, "timeout", self.timeout),
         )
 
     def _checked_headers(self, place: Place) -> Iterator[tuple[str, str]]:
@@ -347,6 +346,16 @@ def _positive(place: Place, key: str, value: float) -> float:
     return float(value)
 
 
+def _parsed_url(place: Place, url: str | None, url_file: str | None, parse: Callable[[str], T]) -> T:
+    text = _text_or_file(place, "url", url, url_file)
+    if text is None:
+        raise Problem(place.path, "needs a url or a url_file")
+    try:
+        return parse(text)
+    except endpoints.EndpointProblem as problem:
+        raise place.problem("url_file" if url is None else "url", str(problem)) from None
+
+
 def _text_or_file(place: Place, key: str, text: str | None, file: str | None) -> str | None:
     """Return what ``key`` says, or what the file that ``key_file`` names says, without its last line's end."""
     if text is not None and file is not None:
@@ -374,7 +383,9 @@ def _secret_file(place: Place, key: str, name: str) -> str:
 
 
 def _secret(place: Place, key: str, file: str | None) -> Secret | None:
-    return None if file is None else Secret(_secret_file(place, key, file))
+    """Return the secret in the file that ``key_file`` names."""
+    text = _text_or_file(place, key, None, file)
+    return None if text is None else Secret(text)
 
 
 def _certificates(place: Place, key: str, name: str | None) -> str | None:
