@@ -226,7 +226,8 @@ class Alerts:
         missing = reconciliation.absent(self._open.values(), view)
         self._absent = {id_: self._absent.get(id_, now) for id_ in missing}
         over = reconciliation.over(self._absent, now)
-        news = [report for report in view.reports.values() if self._is_news(report)]
+        began = {episode.fingerprint: episode.started_at for episode in self._open.values()}
+        news = [report for report in view.reports.values() if self._is_news(report, began)]
         states = reconciliation.suppressed(self._open.values(), view)
         changed_states = {id_: state for id_, state in states.items() if state != (id_ in self._suppressed)}
         for batch in ledger.batches(news):
@@ -246,12 +247,12 @@ class Alerts:
                 self._suppressed = self._suppressed.union(states) - {id_ for id_, state in states.items() if not state}
         return RETRY_SECONDS if self._failing or missing else None
 
-    def _is_news(self, report: Report) -> bool:
-        """Whether a report may tell something; most say that what is open is open."""
+    def _is_news(self, report: Report, began: Mapping[str, Moment]) -> bool:
+        """Whether a report may tell something; most say that what is open, by when it ``began``, is open."""
         if report.labels.get("alert_id") in self._open:
             return False
-        known = next((each for each in self._open.values() if each.fingerprint == report.fingerprint), None)
-        return known is None or report.starts < known.started_at
+        known = began.get(report.fingerprint)
+        return known is None or report.starts < known
 
     async def _view(self) -> reconciliation.View:
         names = list(self._alertmanagers)
