@@ -13,8 +13,6 @@ ignores those that it has, by ``source``. Within that minute a row comes again w
 from __future__ import annotations
 
 import logging
-import os
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,7 +22,7 @@ import psycopg
 from auraconnect_exporter.clients.json_client import decode
 from auraconnect_exporter.model import Clock, Reading, Reason
 from auraconnect_exporter.probes.base import Probe, ProbeError
-from auraconnect_exporter.probes.postgres import explain_psycopg
+from auraconnect_exporter.probes.postgres import connect_arguments, explain_psycopg, shut_down
 from auraconnect_exporter.probes.runner import Runner
 from auraconnect_exporter.records import SECOND, ErrorRecord, Moment, instant_of
 from auraconnect_exporter.targets import PostgresServer
@@ -141,15 +139,8 @@ class _Batch(Probe):
         return Reading()
 
     def interrupt(self) -> bool:
-        """Shut the socket down through a duplicate, as the probe of PostgreSQL does, and for its reasons."""
-        if self._connection is None:
-            return False
-        try:
-            with socket.socket(fileno=os.dup(self._connection.pgconn.socket)) as duplicate:
-                duplicate.shutdown(socket.SHUT_RDWR)
-        except (OSError, psycopg.OperationalError):  # closed already
-            return False
-        return True
+        """Let the query fail at once."""
+        return self._connection is not None and shut_down(self._connection)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -157,20 +148,11 @@ class _Batch(Probe):
             await self._connection.close()
 
     async def _rows(self) -> list[tuple[Any, ...]]:
-        server = self._server
-        options: dict[str, Any] = {"gssencmode": "disable", **dict(server.options)}  # else it asks for Kerberos first
-        self._connection = await psycopg.AsyncConnection.connect(
-            **options,
-            host=server.host,
-            port=server.port,
-            user=server.user,
-            password=server.password.reveal() if server.password else "",
-            dbname=server.dbname,
-            application_name="auraconnect-exporter errors",
-            autocommit=True,
-            prepare_threshold=None,  # PgBouncer in transaction mode has no prepared statements
-            cursor_factory=psycopg.AsyncClientCursor,  # several statements in one go
-        )
+        arguments = connect_arguments(self._server) | {
+            "application_name": "auraconnect-exporter errors",
+            "cursor_factory": psycopg.AsyncClientCursor,  # several statements in one go
+        }
+        self._connection = await psycopg.AsyncConnection.connect(**arguments)
         cursor = await self._connection.execute(
             f"BEGIN READ ONLY; SET LOCAL statement_timeout = {self._milliseconds}; "
             f"SET LOCAL lock_timeout = {max(1, self._milliseconds // 2)}; "

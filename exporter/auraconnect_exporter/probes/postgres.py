@@ -19,7 +19,7 @@ from psycopg.rows import TupleRow
 
 from auraconnect_exporter.model import Metric, Reading, Reason, Sample
 from auraconnect_exporter.probes.base import Probe, ProbeError
-from auraconnect_exporter.targets import Postgres
+from auraconnect_exporter.targets import Postgres, PostgresServer
 
 CONNECT_DURATION = Metric("postgres_connect_duration_seconds", "gauge", "Time to open a new connection.")
 QUERY_DURATION = Metric("postgres_query_duration_seconds", "gauge", "Time of a trivial query on an open connection.")
@@ -67,7 +67,7 @@ class PostgresProbe(Probe):
 
     def __init__(self, system: Postgres, timeout: float, monotonic: Callable[[], float]) -> None:
         self._slow = system.slow
-        self._connect_arguments = _connect_arguments(system)
+        self._connect_arguments = connect_arguments(system.server)
         milliseconds = max(1, int(timeout * 1000))
         self._begin = (
             f"BEGIN READ ONLY; SET LOCAL statement_timeout = {milliseconds}; "
@@ -91,18 +91,8 @@ class PostgresProbe(Probe):
             raise
 
     def interrupt(self) -> bool:
-        """Shut the socket down through a duplicate, so that the query fails at once.
-
-        Measured on a frozen server: to cancel a query takes psycopg ten seconds or never ends; closing the
-        connection under the query frees a descriptor that the loop still watches, and the next probe to get that
-        descriptor never wakes. While connecting there is nothing to shut, and a plain cancel is right.
-        """
-        if self._connection is None:
-            return False
-        try:
-            with socket.socket(fileno=os.dup(self._connection.pgconn.socket)) as duplicate:
-                duplicate.shutdown(socket.SHUT_RDWR)
-        except (OSError, psycopg.OperationalError):  # closed already: the query is about to fail by itself
+        """Let the query fail at once."""
+        if self._connection is None or not shut_down(self._connection):
             return False
         self._interrupted = True
         return True
@@ -181,8 +171,23 @@ class PostgresProbe(Probe):
             return None
 
 
-def _connect_arguments(system: Postgres) -> dict[str, Any]:
-    server = system.server
+def shut_down(connection: psycopg.AsyncConnection[Any]) -> bool:
+    """Shut a connection's socket down through a duplicate, so that its query fails at once; False if it was closed.
+
+    Measured on a frozen server: to cancel a query takes psycopg ten seconds or never ends; closing the connection under
+    the query frees a descriptor that the loop still watches, and the next probe to get that descriptor never wakes.
+    While connecting there is nothing to shut, and a plain cancel is right.
+    """
+    try:
+        with socket.socket(fileno=os.dup(connection.pgconn.socket)) as duplicate:
+            duplicate.shutdown(socket.SHUT_RDWR)
+    except (OSError, psycopg.OperationalError):  # closed already: the query is about to fail by itself
+        return False
+    return True
+
+
+def connect_arguments(server: PostgresServer) -> dict[str, Any]:
+    """Return what psycopg connects with."""
     return {
         "gssencmode": "disable",  # else every connect asks for Kerberos first
         **dict(server.options),
