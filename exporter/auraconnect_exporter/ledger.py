@@ -14,6 +14,7 @@ from typing import Final
 
 from auraconnect_exporter import episodes
 from auraconnect_exporter.episodes import Assigned
+from auraconnect_exporter.model import Component
 from auraconnect_exporter.records import (
     SYMPTOMS,
     Actor,
@@ -38,9 +39,6 @@ MAX_ALERTNAME: Final = 128
 BATCH: Final = 200
 """Reports that are recorded in one transaction, which takes a fraction of the time that an act may take."""
 BREACH: Final = "SecurityBreachDetected"
-
-COMPONENTS: Final = frozenset({"database", "redis", "api", "workers", "host"})
-"""Values of the label `component`; whatever else is posted becomes `other`."""
 
 
 class UnknownAlert(Exception):
@@ -277,7 +275,7 @@ def post(transaction: Transaction, draft: Draft, actor: Actor, now: Moment) -> E
     labels = {
         "alertname": BREACH if is_breach else draft.title[:MAX_ALERTNAME],
         "severity": draft.severity.value,
-        "component": draft.component if draft.component in COMPONENTS else "other",
+        "component": draft.component if draft.component in set(Component) else "other",
         "target": draft.target,
         "symptom": symptom,
         "alert_id": id_,

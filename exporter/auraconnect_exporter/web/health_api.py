@@ -18,7 +18,7 @@ from auraconnect_exporter import __version__
 from auraconnect_exporter.alerts import Alerts
 from auraconnect_exporter.auth import Role
 from auraconnect_exporter.clients import pagerduty
-from auraconnect_exporter.dashboard import TOP, Background
+from auraconnect_exporter.dashboard import SUMMARY_HOURS, TOP, Background
 from auraconnect_exporter.errors import Errors
 from auraconnect_exporter.figures import EndpointPerformance, Figures, FiguresUnavailable
 from auraconnect_exporter.model import Health, Secret, Snapshot
@@ -321,7 +321,7 @@ class HealthApi:
             recent_errors=tuple(answers.error_detail(error) for error in latest.errors),
             active_alerts=tuple(self._detail(episode) for episode in _most_urgent(alerts.open)[:DASHBOARD_ALERTS]),
             active_alerts_total=len(alerts.open),
-            error_summary=None if latest.summary is None else _summary(latest.summary, 24),
+            error_summary=None if latest.summary is None else _summary(latest.summary, SUMMARY_HOURS),
             unavailable=unavailable,
         )
 
