@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from auraconnect_exporter.model import Attempt, Component, Health, Reading, Reason, TargetId, TargetState, TargetView
+from auraconnect_exporter.model import (
+    Attempt,
+    Component,
+    Health,
+    Part,
+    Reading,
+    Reason,
+    TargetId,
+    TargetState,
+    TargetView,
+)
 
 
 class FakeClock:
@@ -35,9 +45,14 @@ def attempt(
         started=1_780_000_000.0,
         ended=ended,
         duration=0.25,
-        reading=reading or Reading(degraded=degraded),
+        reading=reading or Reading((Part("part", degraded=degraded),)),
         reason=reason,
     )
+
+
+def collectors(made: Attempt) -> dict[str, bool]:
+    """Return which parts of an attempt's reading could be read."""
+    return {part.collector: not part.problem for part in made.reading.parts}
 
 
 def view(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
@@ -13,6 +14,7 @@ from auraconnect_exporter.model import (
     Component,
     Health,
     Metric,
+    Part,
     Reading,
     Reason,
     Reload,
@@ -28,11 +30,10 @@ RELOAD = Reload(successful=True, timestamp=1_780_000_000.0)
 
 def snapshot() -> Snapshot:
     """Return a healthy Redis with readings, a database that is down, and an API of which nothing is known yet."""
-    reading = Reading(
-        (HITS.sample(12), DEPTH.sample(3, "exports"), DEPTH.sample(0, 'odd"\\\nname')), (), {"info": True}
-    )
+    samples = (HITS.sample(12), DEPTH.sample(3, "exports"), DEPTH.sample(0, 'odd"\\\nname'))
+    reading = Reading((Part("info", samples),))
     good = attempt(reading=reading)
-    bad = attempt(Reason.AUTH, reading=Reading(collectors={"activity": False}))
+    bad = attempt(Reason.AUTH, reading=Reading((Part("activity", problem="permission denied"),)))
     targets = (
         view(
             Health.UNHEALTHY,
@@ -109,7 +110,7 @@ def test_readings_carry_their_labels_even_odd_ones() -> None:
 
 def test_a_reading_that_is_too_old_is_not_published() -> None:
     """When a target turns unknown, its numbers go with its verdict."""
-    old = TargetState(Health.HEALTHY, last=attempt(reading=Reading((HITS.sample(12),))))
+    old = TargetState(Health.HEALTHY, last=attempt(reading=Reading((Part("info", (HITS.sample(12),)),))))
     stale = Snapshot(0.0, Health.UNKNOWN, {}, (view(Health.UNKNOWN, component=Component.REDIS, state=old),))
     assert not [name for name in series(stale) if "keyspace" in name]
 
@@ -151,3 +152,16 @@ def test_a_sample_needs_all_its_labels() -> None:
     except ValueError as error:
         message = str(error)
     assert message == "worker_queue_depth takes the labels ('queue',), got ()"
+
+
+def test_an_open_circuit_lateness_and_dropped_series_are_visible() -> None:
+    """Who reads the page sees what the exporter itself does not do, or does late."""
+    last = replace(attempt(Reason.REFUSED), lateness=0.5)
+    state = TargetState(Health.UNHEALTHY, last=last, dropped={"queues": 7})
+    down = replace(view(Health.UNHEALTHY, component=Component.WORKERS, state=state), backoff=20.0)
+    said = series(Snapshot(0.0, Health.DEGRADED, {}, (down,)))
+    target = "component=workers,target=primary"
+    assert said[f"auraconnect_component_circuit_open{{{target}}}"] == 1
+    assert said[f"auraconnect_component_probe_backoff_seconds{{{target}}}"] == 20
+    assert said[f"auraconnect_component_probe_lateness_seconds{{{target}}}"] == 0.5
+    assert said["auraconnect_series_dropped_total{collector=queues,component=workers,target=primary}"] == 7

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from auraconnect_exporter.model import Component, Health, Reading, Reason, TargetId
+from auraconnect_exporter.model import Component, Health, Part, Reading, Reason, TargetId
 from auraconnect_exporter.monitor import Monitor
 from auraconnect_exporter.probes.base import Probe, ProbeError
 from auraconnect_exporter.targets import Host, Target
+from tests.builders import collectors
 
 TARGET = Target(TargetId(Component.HOST, "a"), critical=True, interval=0.1, timeout=0.1, system=Host())
 
@@ -25,6 +26,7 @@ class ScriptedProbe(Probe):
         self.script = script
         self.checks = 0
         self.closed = False
+        self.problems: list[str] = []
         self._checked = asyncio.Event()
 
     async def check(self) -> Reading:
@@ -33,10 +35,16 @@ class ScriptedProbe(Probe):
         self._checked.set()
         if reason is not None:
             raise ProbeError(reason, "scripted")
-        return Reading(collectors={"part": True})
+        return Reading((Part("part", problem=self.problems.pop(0) if self.problems else ""),))
 
     async def close(self) -> None:
         self.closed = True
+
+    async def begun(self) -> None:
+        """Return when a check has begun."""
+        while not self.checks:
+            self._checked.clear()
+            await self._checked.wait()
 
     async def after(self, checks: int) -> None:
         """Return when so many checks are over: the one that follows has begun."""
@@ -67,7 +75,7 @@ async def test_a_failed_check_shows_its_collectors_as_failed() -> None:
     await probe.after(1)
     last = monitor.snapshot().targets[0].state.last
     assert last is not None
-    assert last.reading.collectors == {"part": False}
+    assert collectors(last) == {"part": False}
     await monitor.close()
 
 
@@ -157,3 +165,63 @@ async def test_a_change_of_health_is_logged_with_its_reason(caplog: pytest.LogCa
         "reason": "dns",
         "detail": "scripted",
     }
+
+
+async def test_a_part_that_cannot_be_read_is_logged_once_and_again_when_it_can(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A missing right is said in one line, however many checks meet it, and its end in another."""
+    caplog.set_level("INFO")
+    probe = ScriptedProbe([None])
+    probe.problems = ["permission denied", "permission denied", "permission denied", ""]
+    monitor = Monitor(lambda _: probe, time)
+    await monitor.watch([TARGET])
+    await probe.after(5)
+    await monitor.close()
+    said = [(record.message, record.__dict__.get("detail")) for record in caplog.records if "part" in record.message]
+    assert said == [
+        ("a part of the target can't be read", "permission denied"),
+        ("the part of the target can be read again", ""),
+    ]
+
+
+async def test_many_targets_begin_one_after_the_other() -> None:
+    """The first checks of a hundred targets don't come at the same moment, and all within their interval."""
+    begun: list[float] = []
+
+    class Noting(ScriptedProbe):
+        async def check(self) -> Reading:
+            begun.append(time.monotonic())
+            return await super().check()
+
+    probes = [Noting([None]) for _ in range(10)]
+    waiting = iter(probes)
+    monitor = Monitor(lambda _: next(waiting), time)
+    await monitor.watch(
+        [replace(TARGET, id=TargetId(Component.HOST, f"h{index}"), interval=60.0) for index in range(10)]
+    )
+    for probe in probes:
+        await probe.begun()
+    await monitor.close()
+    assert begun[-1] - begun[0] >= 0.9 * 9 * 0.02
+
+
+async def test_an_attempt_tells_how_late_it_was() -> None:
+    """A loop that was held up shows in the next attempts."""
+    probe = ScriptedProbe([None])
+    monitor = Monitor(lambda _: probe, time)
+    await monitor.watch([TARGET])
+    first = await _attempts(monitor, 1)
+    time.sleep(0.3)  # what holds the loop up is what the test is about
+    second = await _attempts(monitor, 2)
+    assert (first.lateness < 0.1, second.lateness > 0.1) == (True, True)
+    await monitor.close()
+
+
+async def _attempts(monitor: Monitor, count: int) -> Attempt:
+    """Return the last attempt once there are so many."""
+    while True:
+        state = monitor.snapshot().targets[0].state
+        if state.last is not None and sum(state.results.values()) >= count:
+            return state.last
+        await asyncio.sleep(0)

@@ -121,24 +121,37 @@ def _attempts(targets: tuple[TargetView, ...]) -> Iterator[Family]:
     duration = gauge("component_probe_duration_seconds", "Duration of the last attempt.")
     run = gauge("component_probe_last_run_timestamp_seconds", "When the last attempt began.")
     success = gauge("component_probe_last_success_timestamp_seconds", "When the last good attempt began.")
+    late = gauge("component_probe_lateness_seconds", "How long after it was due the last attempt began.")
+    circuit = gauge("component_circuit_open", "Whether the target has been down for so long that it is asked less.")
+    backoff = gauge("component_probe_backoff_seconds", "Time between checks while the circuit is open; else 0.")
     collector = gauge("collector_success", "Whether this part of the target could be read.", "collector")
     probes = CounterMetricFamily(
         f"{_PREFIX}component_probes_total",
         "Attempts by result.",
         labels=(*_TARGET_LABELS, "result"),
     )
+    dropped = CounterMetricFamily(
+        f"{_PREFIX}series_dropped",
+        "Samples of a collector beyond its budget of series, which are left out.",
+        labels=(*_TARGET_LABELS, "collector"),
+    )
     for view in targets:
         labels, state = _labels(view), view.state
         if state.last is not None:
             duration.add_metric(labels, state.last.duration)
             run.add_metric(labels, state.last.started)
-            for name, read in state.last.reading.collectors.items():
-                collector.add_metric((*labels, name), float(read))
+            late.add_metric(labels, state.last.lateness)
+            for part in state.last.reading.parts:
+                collector.add_metric((*labels, part.collector), float(not part.problem))
+        circuit.add_metric(labels, float(view.backoff > 0))
+        backoff.add_metric(labels, view.backoff)
+        for name, count in state.dropped.items():
+            dropped.add_metric((*labels, name), count)
         if state.last_success is not None:
             success.add_metric(labels, state.last_success.started)
         for result, count in sorted(state.results.items()):
             probes.add_metric((*labels, result), count)
-    yield from (duration, run, success, probes, collector)
+    yield from (duration, run, success, late, circuit, backoff, probes, collector, dropped)
 
 
 def _readings(targets: tuple[TargetView, ...]) -> Iterator[Family]:

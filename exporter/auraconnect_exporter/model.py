@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Protocol
@@ -113,16 +113,35 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """What a probe returns when its system answered.
+class Part:
+    """What one collector has read: the part of a probe that can fail without the others.
 
-    ``degraded`` names, in words, each thing that is wrong though the system answers. ``collectors`` says of each
-    part of the reading whether it could be read: a missing right costs that part alone, a target that is down all.
+    ``degraded`` names, in words, each thing that is wrong though the system answers. ``problem`` says why nothing, or
+    not all, could be read; empty when all was. ``dropped`` counts the samples that were beyond the budget.
     """
 
+    collector: str
     samples: tuple[Sample, ...] = ()
     degraded: tuple[str, ...] = ()
-    collectors: Mapping[str, bool] = field(default_factory=dict)
+    problem: str = ""
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a probe returns when its system answered, a part a collector."""
+
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def samples(self) -> Iterator[Sample]:
+        """Yield the samples of all parts."""
+        return (sample for part in self.parts for sample in part.samples)
+
+    @property
+    def degraded(self) -> tuple[str, ...]:
+        """Return what is wrong in any part, in words."""
+        return tuple(finding for part in self.parts for finding in part.degraded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +158,8 @@ class Attempt:
     reason: Reason | None = None
     message: str = ""
     """For people: why it failed; no credentials."""
+    lateness: float = 0.0
+    """Seconds from when it was due to its start."""
 
     @property
     def ok(self) -> bool:
@@ -165,6 +186,8 @@ class TargetState:
     last_success: Attempt | None = None
     results: Mapping[str, int] = field(default_factory=dict)
     """Attempts so far by result."""
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """Samples beyond the budget so far, by collector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +198,10 @@ class TargetView:
     critical: bool
     health: Health
     state: TargetState
+    backoff: float = 0.0
+    """Seconds between checks while a target that stays down is asked less often; 0 at the usual rhythm."""
+    cause: str = ""
+    """In words, what else is to blame for its state; empty when nothing is known of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from auraconnect_exporter import health
 from auraconnect_exporter.model import Clock, Snapshot, TargetId, TargetState, TargetView
 from auraconnect_exporter.probes.base import Probe
 from auraconnect_exporter.probes.runner import Runner
 from auraconnect_exporter.targets import Target
+
+SPREAD_SECONDS = 0.02
+"""From the first check of one target to that of the next, so that hundreds don't all come at once, again and again."""
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +46,12 @@ class Monitor:
                 watch.target.critical,
                 health.current(watch.state, now, watch.target.interval, watch.target.timeout),
                 watch.state,
+                health.backoff(watch.state, watch.target.interval),
             )
             for watch in self._watches.values()
         )
+        causes = health.causes(targets)
+        targets = tuple(replace(view, cause=causes.get(view.id, "")) for view in targets)
         return Snapshot(self._clock.time(), health.system(targets), health.components(targets), targets)
 
     async def watch(self, targets: Iterable[Target]) -> None:
@@ -53,28 +60,35 @@ class Monitor:
         ended = [watch for id_, watch in self._watches.items() if wanted.get(id_) != watch.target]
         kept = {id_: watch for id_, watch in self._watches.items() if wanted.get(id_) == watch.target}
         await _stop(ended)
-        self._watches = {id_: kept.get(id_) or self._start(target) for id_, target in wanted.items()}
+        new = [id_ for id_ in wanted if id_ not in kept]
+        waits = {id_: min(SPREAD_SECONDS, wanted[id_].interval / len(new)) * index for index, id_ in enumerate(new)}
+        self._watches = {id_: kept.get(id_) or self._start(target, waits[id_]) for id_, target in wanted.items()}
 
     async def close(self) -> None:
         """Stop watching; frozen targets don't hold this up."""
         await self.watch(())
 
-    def _start(self, target: Target) -> _Watch:
+    def _start(self, target: Target, wait: float) -> _Watch:
         state = TargetState()
-        task = asyncio.create_task(self._run(target), name=f"watch {target.id}")
+        task = asyncio.create_task(self._run(target, wait), name=f"watch {target.id}")
         return _Watch(target, state, task)
 
-    async def _run(self, target: Target) -> None:
+    async def _run(self, target: Target, wait: float) -> None:
         runner = Runner(lambda: self._make_probe(target), target.timeout, self._clock)
+        due = self._clock.monotonic() + wait
         try:
             while True:
+                await asyncio.sleep(max(0.0, due - self._clock.monotonic()))
                 begun = self._clock.monotonic()
-                attempt = await runner.attempt()
+                attempt = await runner.attempt(max(0.0, begun - due))
                 watch = self._watches[target.id]
                 before, watch.state = watch.state, health.step(watch.state, attempt)
                 _log_change(target, before, watch.state)
-                spent = self._clock.monotonic() - begun
-                await asyncio.sleep(max(0.0, health.delay(watch.state, target.interval) - spent))
+                _log_problems(target, before, watch.state)
+                due = max(
+                    self._clock.monotonic(),
+                    begun + health.delay(watch.state, target.interval, random.random()),  # noqa: S311  # no secret
+                )
         finally:
             await runner.close()
 
@@ -102,3 +116,23 @@ def _log_change(target: Target, before: TargetState, after: TargetState) -> None
             "detail": attempt.message or "; ".join(attempt.reading.degraded),
         },
     )
+
+
+def _log_problems(target: Target, before: TargetState, after: TargetState) -> None:
+    """Say once of a part of the target that it can't be read, or can be again, while the target itself answers."""
+    if after.last is None or not after.last.ok:
+        return
+    known = {part.collector: part.problem for part in before.last_success.reading.parts} if before.last_success else {}
+    for part in after.last.reading.parts:
+        if part.problem == known.get(part.collector, ""):
+            continue
+        log.log(
+            logging.WARNING if part.problem else logging.INFO,
+            "a part of the target can't be read" if part.problem else "the part of the target can be read again",
+            extra={
+                "component": target.id.component,
+                "target": target.id.name,
+                "collector": part.collector,
+                "detail": part.problem,
+            },
+        )

@@ -25,6 +25,7 @@ from auraconnect_exporter.probes.celery_queue import (
     parse_heartbeat,
     priority_lists,
 )
+from tests.builders import collectors
 from tests.probes.conftest import Watch
 from tests.probes.support import Watched, celery, connected, value, values
 from tools.servers import Redis, Server
@@ -97,7 +98,7 @@ async def test_without_a_worker_it_fails_and_still_counts(redis: Redis, app: Cel
     assert attempt.message == "no Celery worker has sent a heartbeat for 10 s"
     assert value(attempt, "worker_online") == 0
     assert value(attempt, "worker_queue_depth", "exports") == 1
-    assert attempt.reading.collectors == {"queues": False, "workers": False}
+    assert collectors(attempt) == {"queues": False, "workers": False}
 
 
 async def test_a_real_worker_lives_works_and_dies(redis: Redis, app: Celery, tmp_path: Path, watch: Watch) -> None:

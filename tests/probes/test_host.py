@@ -14,6 +14,7 @@ import pytest
 
 from auraconnect_exporter.probes.host import MAX_FILESYSTEMS, Mount, mounts_to_watch
 from auraconnect_exporter.targets import Host
+from tests.builders import collectors
 from tests.probes.conftest import Watch
 from tests.probes.support import value, values
 
@@ -41,7 +42,7 @@ async def test_values_are_those_of_the_kernel(watch: Watch) -> None:
     sizes, available = values(attempt, "host_filesystem_size_bytes"), values(attempt, "host_filesystem_avail_bytes")
     assert [(labels[0], size) for labels, size in sizes.items()] == [("/", space.total)]
     assert list(available.values()) == [pytest.approx(space.free, rel=0.05)]
-    assert attempt.reading.collectors == {"system": True, "filesystems": True}
+    assert collectors(attempt) == {"system": True, "filesystems": True}
     assert attempt.reading.degraded == ()
 
 
@@ -80,7 +81,7 @@ async def test_a_file_system_that_is_not_there_shows_as_a_failed_collector(watch
     attempt = await watch(Host(("/", "/not/mounted"))).attempt()
     assert attempt.ok
     assert [labels[0] for labels in values(attempt, "host_filesystem_size_bytes")] == ["/"]
-    assert attempt.reading.collectors == {"system": True, "filesystems": False}
+    assert collectors(attempt) == {"system": True, "filesystems": False}
 
 
 async def test_a_file_system_that_hangs_is_asked_once_until_it_answers(
@@ -110,7 +111,7 @@ async def test_a_file_system_that_hangs_is_asked_once_until_it_answers(
     released.set()
     while ("/lost", "none") not in values(attempt := await watched.attempt(), "host_filesystem_size_bytes"):
         await asyncio.sleep(0.01)
-    assert attempt.reading.collectors == {"system": True, "filesystems": True}
+    assert collectors(attempt) == {"system": True, "filesystems": True}
     assert asked.count("/lost") == 1
     await watched.attempt()
     assert asked.count("/lost") == 2

@@ -15,6 +15,7 @@ from auraconnect_exporter import __version__, endpoints
 from auraconnect_exporter.model import Reason
 from auraconnect_exporter.probes.http_api import MAX_BODY_BYTES
 from auraconnect_exporter.targets import Http
+from tests.builders import collectors
 from tests.probes.conftest import Watch
 from tests.probes.support import Handler, close_at_once, say_garbage, self_signed, serving, value, values
 from tools.programs import program
@@ -74,7 +75,7 @@ async def test_phases_are_timed_in_their_order(watch: Watch) -> None:
     assert sum(phases.values()) == pytest.approx(attempt.duration, abs=0.05)
     assert value(attempt, "api_probe_status_code") == 200
     assert values(attempt, "api_certificate_expiry_timestamp_seconds") == {}
-    assert attempt.reading.collectors == {"request": True}
+    assert collectors(attempt) == {"request": True}
     lines = requests[0].decode().split("\r\n")
     assert lines[0] == "GET /health?deep=1 HTTP/1.1"
     assert {f"Host: localhost:{port}", f"User-Agent: auraconnect-exporter/{__version__}"} < set(lines)
@@ -166,7 +167,7 @@ async def test_the_configuration_says_which_status_is_good(
     assert attempt.message == ("" if expected is None else f"answered with status {status}")
     assert value(attempt, "api_probe_status_code") == status
     assert len(values(attempt, "api_probe_phase_seconds")) == 4
-    assert attempt.reading.collectors == {"request": expected is None}
+    assert collectors(attempt) == {"request": expected is None}
 
 
 async def test_a_redirect_is_an_answer_not_a_way(watch: Watch) -> None:

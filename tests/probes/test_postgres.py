@@ -19,6 +19,7 @@ from auraconnect_exporter import endpoints
 from auraconnect_exporter.model import Reason, Secret
 from auraconnect_exporter.probes.postgres import CHECKS_PER_CONNECTION, activity_samples, connection_findings
 from auraconnect_exporter.targets import Postgres
+from tests.builders import collectors
 from tests.probes.conftest import Watch
 from tests.probes.support import (
     PASSWORD,
@@ -81,7 +82,7 @@ async def test_values_are_those_of_the_server(postgres: PostgreSQL, admin: psyco
     assert value(attempt, "postgres_max_connections") == 10
     assert float(row[0]) < value(attempt, "postgres_longest_transaction_seconds") < float(row[0]) + 1
     assert 0 < value(attempt, "postgres_query_duration_seconds") < value(attempt, "postgres_connect_duration_seconds")
-    assert attempt.reading.collectors == {"activity": True, "database": True}
+    assert collectors(attempt) == {"latency": True, "activity": True, "database": True}
 
 
 async def test_counters_of_the_database_are_those_of_pg_stat_database(
@@ -117,7 +118,7 @@ async def test_a_role_without_rights_sees_its_own_sessions_and_the_limit(
     attempt = await watch(
         dataclasses.replace(system, server=dataclasses.replace(system.server, user="plain"))
     ).attempt()
-    assert attempt.reading.collectors == {"activity": True, "database": True}
+    assert collectors(attempt) == {"latency": True, "activity": True, "database": True}
     assert values(attempt, "postgres_connections") == {("active",): 1, ("not visible",): 1}
     assert value(attempt, "postgres_max_connections") == 10
 
@@ -132,7 +133,7 @@ async def test_a_view_that_is_refused_costs_only_its_part(
     for _ in range(CHECKS_PER_CONNECTION):
         attempt = await watched.attempt()
         assert attempt.ok
-        assert attempt.reading.collectors == {"activity": True, "database": False}
+        assert collectors(attempt) == {"latency": True, "activity": True, "database": False}
         assert value(attempt, "postgres_max_connections") == 10
         assert session_states(admin) == ["idle"]
 
@@ -217,7 +218,7 @@ async def test_a_killed_server_refuses(postgres: PostgreSQL, watch: Watch) -> No
     postgres.kill()
     attempts = [await watched.attempt() for _ in range(2)]
     assert [attempt.reason for attempt in attempts] == [Reason.REFUSED] * 2
-    assert attempts[0].reading.collectors == {"activity": False, "database": False}
+    assert collectors(attempts[0]) == {"latency": False, "activity": False, "database": False}
     postgres.start()
     assert (await watched.attempt()).ok
 

@@ -13,6 +13,7 @@ from auraconnect_exporter import endpoints
 from auraconnect_exporter.model import Reason, Secret
 from auraconnect_exporter.probes.redis_server import info_samples, memory_findings
 from auraconnect_exporter.targets import Redis as RedisSystem
+from tests.builders import collectors
 from tests.probes.conftest import Watch
 from tests.probes.support import (
     PASSWORD,
@@ -51,7 +52,7 @@ async def test_values_are_those_of_info(redis: Redis, watch: Watch) -> None:
     assert value(attempt, "redis_rejected_connections_total") == 0
     assert value(attempt, "redis_evicted_keys_total") == 0
     assert 0 < value(attempt, "redis_ping_duration_seconds") < attempt.duration
-    assert attempt.reading.collectors == {"info": True}
+    assert collectors(attempt) == {"info": True}
 
 
 async def test_a_blocked_client_is_counted(redis: Redis, watch: Watch) -> None:
@@ -117,7 +118,7 @@ async def test_a_killed_server_refuses_and_is_well_again_when_it_is_back(redis: 
     watched = watch(cache(redis))
     redis.kill()
     refused = await watched.attempt()
-    assert (refused.reason, refused.reading.collectors) == (Reason.REFUSED, {"info": False})
+    assert (refused.reason, collectors(refused)) == (Reason.REFUSED, {"info": False})
     redis.start()
     assert (await watched.attempt()).ok
 

@@ -13,11 +13,12 @@ import pytest
 
 from auraconnect_exporter import endpoints
 from auraconnect_exporter.blocking import ExporterLoop
-from auraconnect_exporter.model import Attempt, Reading, Reason
+from auraconnect_exporter.model import Attempt, Metric, Part, Reading, Reason
 from auraconnect_exporter.probes.base import Probe, ProbeError
-from auraconnect_exporter.probes.runner import MAX_MESSAGE
+from auraconnect_exporter.probes.runner import MAX_MESSAGE, MAX_SERIES
 from auraconnect_exporter.targets import Http, Postgres, System
 from auraconnect_exporter.targets import Redis as RedisSystem
+from tests.builders import collectors
 from tests.probes.conftest import Watch
 from tests.probes.support import (
     OVERRUN,
@@ -186,7 +187,7 @@ async def test_a_failure_is_told_in_one_short_line_and_all_collectors_fail() -> 
     attempt = await Watched(lambda: Scripted(fail), DEADLINE).attempt()
     assert attempt.message.startswith("first second?[31m? xxx")
     assert (len(attempt.message), attempt.message[-1]) == (MAX_MESSAGE, "…")
-    assert attempt.reading == Reading(collectors={"one": False, "two": False})
+    assert collectors(attempt) == {"one": False, "two": False}
 
 
 async def test_an_unforeseen_exception_is_a_failure_that_is_logged_with_its_traceback(
@@ -260,3 +261,15 @@ def test_a_name_server_that_hangs_holds_neither_an_attempt_nor_the_shutdown(monk
     for thread in threading.enumerate():
         if thread.name == "blocking call":
             thread.join()
+
+
+async def test_a_collector_that_names_without_end_is_cut_at_its_budget() -> None:
+    """What is beyond the budget of series is left out and counted, and the other collectors lose nothing."""
+    depth = Metric("worker_queue_depth", "gauge", "Jobs that wait.", ("queue",))
+
+    async def flood() -> Reading:
+        many = tuple(depth.sample(index, f"q{index}") for index in range(MAX_SERIES + 7))
+        return Reading((Part("one", many), Part("two", many[:3])))
+
+    attempt = await Watched(lambda: Scripted(flood), DEADLINE).attempt()
+    assert [(len(part.samples), part.dropped) for part in attempt.reading.parts] == [(MAX_SERIES, 7), (3, 0)]

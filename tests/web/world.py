@@ -27,6 +27,7 @@ from auraconnect_exporter.model import (
     Component,
     Health,
     Metric,
+    Part,
     Reading,
     Reload,
     Secret,
@@ -60,13 +61,13 @@ def host_reading() -> Reading:
     for mountpoint, (size, available) in _DISKS.items():
         for name, value in (("host_filesystem_size_bytes", size), ("host_filesystem_avail_bytes", available)):
             samples.append(Metric(name, "gauge", "x", ("mountpoint", "fstype")).sample(value, mountpoint, "ext4"))
-    return Reading(tuple(samples))
+    return Reading((Part("part", tuple(samples)),))
 
 
 def database_reading() -> Reading:
     """Return what a check of a database measures: seven connections."""
     metric = Metric("postgres_connections", "gauge", "x", ("state",))
-    return Reading((metric.sample(3, "active"), metric.sample(4, "idle")))
+    return Reading((Part("part", (metric.sample(3, "active"), metric.sample(4, "idle"))),))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from auraconnect_exporter.model import Metric, Reading, Reason, Sample
+from auraconnect_exporter.model import Metric, Part, Reading, Reason, Sample
 from auraconnect_exporter.probes.base import Probe, ProbeError
 from auraconnect_exporter.probes.celery_queue import ONLINE, QUEUE_DEPTH
 from auraconnect_exporter.probes.redis_connection import explain_redis, open_redis
@@ -70,7 +70,7 @@ class ArqProbe(Probe):
         unserved = [queue.name for queue in queues if not queue.is_served]
         if unserved:
             raise ProbeError(Reason.TIMEOUT, f"no arq worker serves {', '.join(unserved)}", samples)
-        return Reading(samples, collectors=dict.fromkeys(self.collectors, True))
+        return Reading((Part("queues", samples),))
 
 
 async def _read(client: Redis, name: str, now: float) -> Queue:

@@ -19,7 +19,7 @@ from redis import exceptions
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
-from auraconnect_exporter.model import Metric, Reading, Reason, Sample
+from auraconnect_exporter.model import Metric, Part, Reading, Reason, Sample
 from auraconnect_exporter.probes.base import Probe, ProbeError
 from auraconnect_exporter.probes.redis_connection import explain_redis, open_redis
 from auraconnect_exporter.targets import Workers
@@ -110,11 +110,10 @@ class CeleryProbe(Probe):
         except BaseException:
             await self.close()
             raise
-        samples = (*depths, ONLINE.sample(len(alive)))
         if not alive:
             message = f"no Celery worker has sent a heartbeat for {HEARTBEAT_WINDOW_SECONDS:g} s"
-            raise ProbeError(Reason.TIMEOUT, message, samples)
-        return Reading(samples + worker_samples(alive), collectors=dict.fromkeys(self.collectors, True))
+            raise ProbeError(Reason.TIMEOUT, message, (*depths, ONLINE.sample(0)))
+        return Reading((Part("queues", depths), Part("workers", (ONLINE.sample(len(alive)), *worker_samples(alive)))))
 
     async def close(self) -> None:
         """Drop the subscription; the heartbeats heard so far still count."""

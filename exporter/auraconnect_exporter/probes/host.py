@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import psutil
 
 from auraconnect_exporter.blocking import in_daemon_thread
-from auraconnect_exporter.model import Metric, Reading, Sample
+from auraconnect_exporter.model import Metric, Part, Reading, Sample
 from auraconnect_exporter.probes.base import Probe
 from auraconnect_exporter.targets import Host
 
@@ -71,16 +71,14 @@ class HostProbe(Probe):
         memory = psutil.virtual_memory()
         filesystems, complete = await self._filesystems()
         load = zip(LOAD.values(), os.getloadavg(), strict=True)
-        return Reading(
-            (
-                *self._cpu_usage(),
-                MEMORY_TOTAL.sample(memory.total),
-                MEMORY_AVAILABLE.sample(memory.available),
-                *(metric.sample(value) for metric, value in load),
-                *filesystems,
-            ),
-            collectors={"system": True, "filesystems": complete},
+        system = (
+            *self._cpu_usage(),
+            MEMORY_TOTAL.sample(memory.total),
+            MEMORY_AVAILABLE.sample(memory.available),
+            *(metric.sample(value) for metric, value in load),
         )
+        problem = "" if complete else "a file system does not say how full it is"
+        return Reading((Part("system", system), Part("filesystems", tuple(filesystems), problem=problem)))
 
     def _cpu_usage(self) -> tuple[Sample, ...]:
         """Return the usage since the last check; nothing at the first one."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 import httpcore
 
 from auraconnect_exporter import __version__
-from auraconnect_exporter.model import Metric, Reading, Reason, Sample
+from auraconnect_exporter.model import Metric, Part, Reading, Reason, Sample
 from auraconnect_exporter.probes.base import Probe, ProbeError, explain
 from auraconnect_exporter.targets import Http, HttpUrl
 
@@ -79,7 +79,7 @@ class HttpProbe(Probe):
             raise ProbeError(Reason.ERROR, f"answered with status {response.status}", tuple(samples))
         seconds = sum(stopwatch.laps.values())
         slow = (f"the answer took {seconds:.2f} s",) if seconds > self._system.slow else ()
-        return Reading(tuple(samples), slow, dict.fromkeys(self.collectors, True))
+        return Reading((Part("request", tuple(samples), slow),))
 
     def _build(self, url: HttpUrl, stopwatch: _Stopwatch) -> httpcore.Request:
         default_port = 443 if url.tls else 80

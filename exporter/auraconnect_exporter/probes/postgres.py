@@ -17,7 +17,7 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import TupleRow
 
-from auraconnect_exporter.model import Metric, Reading, Reason, Sample
+from auraconnect_exporter.model import Metric, Part, Reading, Reason, Sample
 from auraconnect_exporter.probes.base import Probe, ProbeError
 from auraconnect_exporter.targets import Postgres, PostgresServer
 
@@ -63,7 +63,7 @@ Rows = list[TupleRow]
 class PostgresProbe(Probe):
     """Watches one PostgreSQL server over one connection."""
 
-    collectors = ("activity", "database")
+    collectors = ("latency", "activity", "database")
 
     def __init__(self, system: Postgres, timeout: float, monotonic: Callable[[], float]) -> None:
         self._slow = system.slow
@@ -104,22 +104,18 @@ class PostgresProbe(Probe):
             await connection.close()
 
     async def _read(self) -> Reading:
-        query_seconds = await self._ping()
-        samples = [CONNECT_DURATION.sample(self._connect_seconds), QUERY_DURATION.sample(query_seconds)]
-        degraded = []
-        if query_seconds > self._slow:
-            degraded.append(f"a trivial query took {query_seconds:.2f} s")
-        activity = await self._collect(ACTIVITY_SQL)
-        if activity is not None:
-            samples += activity_samples(activity)
-            degraded += connection_findings(activity)
-        database = await self._collect(DATABASE_SQL)
-        if database is not None:
-            samples += database_samples(database)
         return Reading(
-            tuple(samples),
-            tuple(degraded),
-            {"activity": activity is not None, "database": database is not None},
+            (
+                self._latency(await self._ping()),
+                await self._collect("activity", ACTIVITY_SQL, activity_samples, connection_findings),
+                await self._collect("database", DATABASE_SQL, database_samples),
+            )
+        )
+
+    def _latency(self, query_seconds: float) -> Part:
+        slow = (f"a trivial query took {query_seconds:.2f} s",) if query_seconds > self._slow else ()
+        return Part(
+            "latency", (CONNECT_DURATION.sample(self._connect_seconds), QUERY_DURATION.sample(query_seconds)), slow
         )
 
     async def _ping(self) -> float:
@@ -159,16 +155,23 @@ class PostgresProbe(Probe):
             if not cursor.nextset():
                 return rows
 
-    async def _collect(self, sql: str) -> Rows | None:
-        """Run one SELECT; None where this server refuses this one, which costs only its part of the reading."""
+    async def _collect(
+        self,
+        collector: str,
+        sql: str,
+        samples: Callable[[Rows], list[Sample]],
+        findings: Callable[[Rows], list[str]] = lambda _: [],
+    ) -> Part:
+        """Run one SELECT; where this server refuses this one, that costs only its part of the reading."""
         try:
-            return await self._query(sql)
+            rows = await self._query(sql)
         except (psycopg.OperationalError, psycopg.InterfaceError):
             raise
-        except psycopg.Error:
+        except psycopg.Error as error:
             if self._connection is not None:
                 await self._connection.execute(b"ROLLBACK")
-            return None
+            return Part(collector, problem=str(error))
+        return Part(collector, tuple(samples(rows)), tuple(findings(rows)))
 
 
 def shut_down(connection: psycopg.AsyncConnection[Any]) -> bool:

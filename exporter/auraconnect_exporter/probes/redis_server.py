@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
-from auraconnect_exporter.model import Metric, Reading, Sample
+from auraconnect_exporter.model import Metric, Part, Reading, Sample
 from auraconnect_exporter.probes.base import Probe
 from auraconnect_exporter.probes.redis_connection import explain_redis, open_redis
 from auraconnect_exporter.targets import Redis
@@ -56,11 +56,8 @@ class RedisProbe(Probe):
         except RedisError as error:
             raise explain_redis(error) from None
         slow = [f"a PING took {seconds:.2f} s"] if seconds > self._system.slow else []
-        return Reading(
-            (PING_DURATION.sample(seconds), *info_samples(info)),
-            (*slow, *memory_findings(info)),
-            dict.fromkeys(self.collectors, True),
-        )
+        samples = (PING_DURATION.sample(seconds), *info_samples(info))
+        return Reading((Part("info", samples, (*slow, *memory_findings(info))),))
 
 
 def info_samples(info: Mapping[str, Any]) -> list[Sample]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
-from auraconnect_exporter.model import Attempt, Clock, Reading, Reason, Sample
+from auraconnect_exporter.model import Attempt, Clock, Part, Reading, Reason
 from auraconnect_exporter.probes.base import Probe, ProbeError, explain
 
 log = logging.getLogger(__name__)
@@ -16,6 +17,9 @@ GRACE_SECONDS: Final = 0.2
 """What a check may take to clean up after its deadline; twice this is the most that an attempt can overrun."""
 
 MAX_MESSAGE: Final = 200
+
+MAX_SERIES: Final = 1000
+"""How many series a collector may fill: what a system names without end (queues, tables) must not fill Prometheus."""
 
 
 class Runner:
@@ -28,8 +32,11 @@ class Runner:
         self._clock = clock
         self._stuck: set[asyncio.Task[Reading]] = set()
 
-    async def attempt(self) -> Attempt:
-        """Check the target once. Ends at the latest ``timeout`` + twice ``GRACE_SECONDS`` after it began."""
+    async def attempt(self, lateness: float = 0.0) -> Attempt:
+        """Check the target once. Ends at the latest ``timeout`` + twice ``GRACE_SECONDS`` after it began.
+
+        ``lateness`` is how long ago it was due, in seconds.
+        """
         started, begun = self._clock.time(), self._clock.monotonic()
         reading, failure = await self._check()
         ended = self._clock.monotonic()
@@ -40,6 +47,7 @@ class Runner:
             reading=reading,
             reason=failure.reason if failure else None,
             message=_one_line(str(failure)) if failure else "",
+            lateness=lateness,
         )
 
     async def close(self) -> None:
@@ -65,16 +73,16 @@ class Runner:
             raise
         if not finished:
             await self._end(probe, task)
-            return _nothing(probe), ProbeError(Reason.TIMEOUT, f"no answer within {self._timeout:g} s")
-        if task.cancelled():  # by the driver itself: not our own end
-            return _nothing(probe), ProbeError(Reason.ERROR, "the check cancelled itself")
-        cause = task.exception()
-        if cause is None:
-            return task.result(), None
-        failure = explain(cause)
-        if failure.reason is Reason.ERROR and failure is not cause:
-            log.debug("a check failed in an unexpected way", exc_info=cause)
-        return _nothing(probe, failure.samples), failure
+            failure = ProbeError(Reason.TIMEOUT, f"no answer within {self._timeout:g} s")
+        elif task.cancelled():  # by the driver itself: not our own end
+            failure = ProbeError(Reason.ERROR, "the check cancelled itself")
+        elif (cause := task.exception()) is None:
+            return Reading(tuple(_bounded(part) for part in task.result().parts)), None
+        else:
+            failure = explain(cause)
+            if failure.reason is Reason.ERROR and failure is not cause:
+                log.debug("a check failed in an unexpected way", exc_info=cause)
+        return _failed(probe, failure), failure
 
     async def _end(self, probe: Probe, task: asyncio.Task[Reading]) -> None:
         """Bring a check to its end: wake it, else cancel it, else leave it and its probe behind."""
@@ -94,9 +102,18 @@ class Runner:
         self._probe = None
 
 
-def _nothing(probe: Probe, samples: tuple[Sample, ...] = ()) -> Reading:
-    """Return the reading of a failed check: every part of it has failed."""
-    return Reading(samples, collectors=dict.fromkeys(probe.collectors, False))
+def _failed(probe: Probe, failure: ProbeError) -> Reading:
+    """Return the reading of a failed check: every part of it has failed, whatever was measured before."""
+    measured = {probe.collectors[0]: failure.samples} if probe.collectors else {}
+    return Reading(
+        tuple(_bounded(Part(name, measured.get(name, ()), problem=str(failure))) for name in probe.collectors)
+    )
+
+
+def _bounded(part: Part) -> Part:
+    """Return a part that keeps to the budget of series, its problem fit for a log and a page."""
+    dropped = max(0, len(part.samples) - MAX_SERIES)
+    return replace(part, samples=part.samples[:MAX_SERIES], problem=_one_line(part.problem), dropped=dropped)
 
 
 def _retrieve(task: asyncio.Task[Reading]) -> None:

@@ -280,9 +280,10 @@ def _message(view: TargetView) -> str:
         return "not checked yet"
     if view.health is Health.UNKNOWN:
         return "the last check is too old to tell"
+    because = f" ({view.cause})" if view.cause else ""
     if not last.ok:
-        return f"{last.reason}: {last.message}" if last.message else str(last.reason)
-    return "; ".join(last.reading.degraded) or "all is well"
+        return (f"{last.reason}: {last.message}" if last.message else str(last.reason)) + because
+    return ("; ".join(last.reading.degraded) or "all is well") + because
 
 
 # ── Figures ──────────────────────────────────────────────────────────────────────────────────────────────────────────
