@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from auraconnect_exporter.model import Component, Health, Part, Reading, Reason, TargetId
+from auraconnect_exporter.model import Attempt, Component, Health, Part, Reading, Reason, TargetId
 from auraconnect_exporter.monitor import Monitor
 from auraconnect_exporter.probes.base import Probe, ProbeError
 from auraconnect_exporter.targets import Host, Target
