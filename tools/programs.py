@@ -37,6 +37,9 @@ PROGRAMS = {
     "openssl": _Program("openssl", ("openssl",)),
     "wrk": _Program("wrk", ("wrk",)),
     "postgres-exporter": _Program("prometheus-postgres-exporter", ("prometheus-postgres-exporter",)),
+    "redis-exporter": _Program("prometheus-redis-exporter", ("prometheus-redis-exporter",)),
+    "blackbox-exporter": _Program("prometheus-blackbox-exporter", ("prometheus-blackbox-exporter",)),
+    "node-exporter": _Program("prometheus-node-exporter", ("prometheus-node-exporter",)),
 }
 
 # Prometheus 2.42 and Alertmanager 0.25 are in Debian 12; Ubuntu's first that has both is 24.04.
