@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from auraconnect_exporter import health
 from auraconnect_exporter.alert_metrics import AlertState
 from auraconnect_exporter.alerts import Alerts
+from auraconnect_exporter.app import runbook_folder
 from auraconnect_exporter.auth import Authenticator
 from auraconnect_exporter.dashboard import BackgroundReader
 from auraconnect_exporter.errors import Errors
@@ -21,6 +23,7 @@ from auraconnect_exporter.limits import FailedSignIns, RateLimit
 from auraconnect_exporter.model import Component, Health, Reload, Snapshot, TargetState, TargetView
 from auraconnect_exporter.store import open_store
 from auraconnect_exporter.tokens import TokenFile
+from auraconnect_exporter.web import pages
 from auraconnect_exporter.web.access import Gate
 from auraconnect_exporter.web.health_api import HealthApi, Served
 from auraconnect_exporter.web.routes import Sources, accepts_gzip, make_application
@@ -209,6 +212,14 @@ class TestPages:
         text = await (await client.get(f"{base}/runbooks/SystemDown")).text()
         assert "<h1>SystemDown</h1>" in text
         assert "<script>" not in text
+
+    def test_a_runbook_names_the_contacts_and_links_to_no_page_that_is_not_there(self) -> None:
+        """No telephone number is served to whoever asks: of every runbook the contacts are a file's name."""
+        texts = [pages.runbook(path.stem, path.read_text()) for path in runbook_folder().glob("*.md")]
+        assert texts
+        for text in texts:
+            assert "contacts (<code>docs/contacts.md</code> in the repository)" in text
+            assert re.findall(r'href="(?!https?://)', text) == []
 
     @pytest.mark.parametrize("name", ["Nothing", "..%2Fsecret", "%2e%2e%2fsecret", "SystemDown.md"])
     async def test_only_runbooks_are_served(self, client: Client, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from datetime import UTC, datetime
 from html import escape
 from typing import Final
@@ -58,9 +59,14 @@ def _row(view: TargetView, now: float) -> str:
     )
 
 
+_BESIDE_THE_RUNBOOKS: Final = re.compile(r"\[([^\]]+)\]\(\.\./([^)]+)\)")
+"""A link from a runbook to another file of the repository. Those are not served: contacts have telephone numbers."""
+
+
 def runbook(name: str, markdown: str) -> str:
-    """Return a runbook as a page."""
-    return _page(name, MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown))
+    """Return a runbook as a page; where it links to another file of the repository, it names that."""
+    text = _BESIDE_THE_RUNBOOKS.sub(r"\1 (`\2` in the repository)", markdown)
+    return _page(name, MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
 
 
 def runbooks(names: list[str], base: str) -> str:
