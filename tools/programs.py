@@ -74,9 +74,12 @@ def program(name: str, release: str = "distribution") -> Path:
 def _on_path(wanted: _Program) -> Path | None:
     for name in wanted.names:
         found = shutil.which(name)
-        if found:
-            # Beside a link in /usr/local/bin the other programs of the version are missing.
-            return Path(found).resolve() if wanted.folders is _POSTGRESQL else Path(found)
+        if found and wanted.folders is not _POSTGRESQL:
+            return Path(found)
+        # Beside a link in /usr/local/bin the other programs of the version are missing. And one to Debian's pg_wrapper
+        # is no program of PostgreSQL's: it starts psql of a cluster of its choice.
+        if found and (real := Path(found).resolve()).name == name:
+            return real
     # Distributions keep PostgreSQL's programs off PATH.
     return _in_folders(wanted, Path("/")) if wanted.folders is _POSTGRESQL else None
 

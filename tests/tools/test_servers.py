@@ -71,6 +71,17 @@ class TestProgram:
         monkeypatch.setenv("PATH", str(tmp_path))
         assert program("alertmanager") == installed
 
+    def test_a_wrapper_is_no_program_of_postgresql(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where PATH has Debian's pg_wrapper as psql, the real one is taken, which lies beside its server."""
+        wrapper = tmp_path / "pg_wrapper"
+        wrapper.write_text("#!/bin/sh\n")
+        wrapper.chmod(0o755)
+        (tmp_path / "psql").symlink_to(wrapper)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        psql = program("psql")
+        assert psql.name == "psql"
+        assert psql.with_name("postgres").exists()
+
     def test_an_unknown_name_is_refused(self) -> None:
         """The sentence names what there is."""
         with pytest.raises(ServerUnavailable, match="no server program grafana; known are prometheus, promtool,"):
