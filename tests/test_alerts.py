@@ -16,7 +16,7 @@ from auraconnect_exporter.alerts import Alerts
 from auraconnect_exporter.clients import pagerduty
 from auraconnect_exporter.clients.alertmanager import AlertmanagerAlert, AlertmanagerStatus, PostableAlert
 from auraconnect_exporter.clients.json_client import ClientError
-from auraconnect_exporter.records import AlertType, EventKind, Moment, Severity, moment
+from auraconnect_exporter.records import AlertType, EventKind, Moment, Report, Severity, moment
 from auraconnect_exporter.response_times import BOUNDS
 from auraconnect_exporter.store import Store, StoreError, open_store, set_aside
 from auraconnect_exporter.store import episodes as table
@@ -80,12 +80,12 @@ class FakeAlertmanager:
             raise ClientError("Alertmanager at http://am1.example refuses: 403.")
         calls = {}
         alerts = list(alerts)
-        assert len({alert.labels["alert_id"] for alert in alerts}) == len(alerts)
+        assert len({frozenset(alert.labels.items()) for alert in alerts}) == len(alerts)
         for alert in alerts:
             assert alert.starts_at is not None
             assert alert.ends_at is not None
             calls[alert.labels["alertname"]] = (seconds(alert.starts_at), seconds(alert.ends_at))
-            fingerprint = f"am-{alert.labels['alert_id']}"
+            fingerprint = f"am-{alert.labels.get('alert_id', 'f1')}"
             self.held[fingerprint] = AlertmanagerAlert(
                 *(fingerprint, alert.labels, alert.annotations, alert.starts_at, alert.ends_at),
                 updated_at=moment(self._clock.time()),
@@ -777,6 +777,97 @@ async def test_a_page_of_an_alert_can_be_acknowledged(world: World) -> None:
     await world.alerts.acknowledge_page(key, BOB)
     assert [episode.acknowledged_by for episode in world.alerts.open] == ["bob"]
     assert len(await world.book.episodes()) == 1
+
+
+# ── Ends that PagerDuty has not heard of ─────────────────────────────────────────────────────────────────────────────
+
+
+def page(*reports: Report, key: bytes = b"{}:{}") -> bytes:
+    """Return a delivery to a receiver that pages."""
+    body = delivery(*reports).replace(b'"incident-log"', b'"oncall-engineer-page"')
+    return body.replace(b"{}:{}", key)
+
+
+async def test_an_end_that_no_page_told_is_told_again_until_one_does(world: World) -> None:
+    """A minute after nobody knows of the alert any more, then each minute, with the moment at which it was gone."""
+    await world.alerts.receive(page(report(10)))
+    world.alertmanager.hold()
+    await world.pass_time(120, firing=True)
+    assert world.alertmanager.told == []
+    world.alertmanager.held.clear()
+    await world.pass_time(60)
+    assert world.alertmanager.told == []
+    await world.pass_time(30)
+    assert world.alertmanager.told == [{"DatabaseConnectionLost": (10, 150)}]
+    await world.pass_time(120)
+    assert world.alertmanager.told == [{"DatabaseConnectionLost": (10, 150)}] * 3
+    await world.alerts.receive(page(report(10, 150)))
+    await world.pass_time(120)
+    assert len(world.alertmanager.told) == 3
+
+
+async def test_a_page_is_over_with_all_that_was_part_of_it(world: World) -> None:
+    """Of two alerts of a page one ended unheard; the other's end closes the page, and nothing is left to tell."""
+    other = report(10, fingerprint="f2", pod="another")
+    await world.alerts.receive(page(report(10), other))
+    await world.alerts.receive(page(replace(other, ends=at(20))))
+    await world.pass_time(120)
+    assert world.alertmanager.told == []
+
+
+async def test_of_a_page_that_goes_on_the_end_of_one_alert_is_told(world: World) -> None:
+    """What the page itself told is done; what fires is not over; the third is told by itself."""
+    told, fires, unheard = (report(10, fingerprint=name, target=name) for name in ("f1", "f2", "f3"))
+    await world.alerts.receive(page(told, fires, unheard))
+    await world.alerts.receive(page(replace(told, ends=at(20)), fires))
+    world.alertmanager.hold("f2", labels=fires.labels)
+    await world.pass_time(90, firing=True)
+    assert [alert.labels["target"] for alert in world.alertmanager.held.values()] == ["f2", "f3"]
+
+
+@pytest.mark.parametrize("doubt", ["Alertmanager is away", "Alertmanager is new", "Prometheus is away", "it fires"])
+async def test_no_end_is_told_in_doubt(world: World, doubt: str) -> None:
+    """Who can't be asked, or has just been started, says nothing about an end; a false all-clear would be worse."""
+    await world.alerts.receive(page(report(10)))
+    world.alertmanager.away = doubt == "Alertmanager is away"
+    world.alertmanager.started = at(-86_400 if doubt != "Alertmanager is new" else -60)
+    world.prometheus.away = doubt == "Prometheus is away"
+    world.prometheus.fires = [LABELS] if doubt == "it fires" else []
+    await world.pass_time(180)
+    assert world.alertmanager.told == []
+
+
+async def test_a_posted_alert_that_alertmanager_has_lost_is_not_over(world: World) -> None:
+    """It is told as what goes on, by the task that keeps it alive, and its page stays open."""
+    posted = await world.alerts.post(draft(), ADA)
+    await world.alerts.receive(page(report_of(posted.labels, 10, fingerprint="am-1")))
+    await world.pass_time(120)
+    assert world.alertmanager.told == []
+    await world.alerts.resolve(posted.id, ADA, force=False)
+    await world.pass_time(90)
+    assert [list(told) for told in world.alertmanager.told] == [["Orders wait"]]
+
+
+async def test_an_end_is_told_to_each_alertmanager_and_again_where_that_failed(world: World) -> None:
+    """One that refuses costs the other nothing, and hears of it a minute later."""
+    alerts = world.another(world.store, both=True)
+    await alerts._follow()
+    await alerts.receive(page(report(10)))
+    world.second.refuses = True
+    await world.pass_time(90, alerts=alerts)
+    assert (len(world.alertmanager.told), len(world.second.told)) == (1, 0)
+    world.second.refuses = False
+    await world.pass_time(60, alerts=alerts)
+    assert (len(world.alertmanager.told), len(world.second.told)) == (2, 1)
+
+
+async def test_what_alertmanager_can_no_longer_know_is_forgotten(world: World) -> None:
+    """After the five days for which it remembers what it told, another page removes what is left of the old one."""
+    await world.alerts.receive(page(report(10)))
+    world.clock.advance(5 * 86_400 + 1)
+    await world.alerts.receive(page(report(10, fingerprint="f2", target="replica"), key=b"{}:{another}"))
+    left = await world.store.read(table.open_pages)
+    assert [each.fingerprint for each in left] == ["f2"]
 
 
 # ── People ───────────────────────────────────────────────────────────────────────────────────────────────────────────

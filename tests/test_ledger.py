@@ -470,7 +470,7 @@ async def test_acknowledging_a_page_acknowledges_what_it_is_about(book: Book) ->
     await book.hear(*reports)
     paged = [reports[0], report_of(posted.labels, 10, fingerprint="f9"), escalation(310, target="replica"), reports[2]]
     for _ in range(2):
-        await book.act(ledger.note_page, "key", paged)
+        await book.act(ledger.note_page, "key", paged, at(20))
     await book.hear(report(10, 60, fingerprint="f3", target="backup"))
     acknowledged = await book.act(ledger.acknowledge_page, "key", BOB, at(400))
     assert sorted(each.identity.target for each in acknowledged) == ["", "primary", "replica"]

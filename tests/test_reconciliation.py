@@ -56,6 +56,29 @@ def test_only_what_nobody_knows_of_is_absent(seen: View, gone: bool) -> None:
     assert reconciliation.absent([episode()], seen) == ({"e-f1"} if gone else frozenset())
 
 
+@pytest.mark.parametrize(
+    ("seen", "over"),
+    [
+        (view(), True),
+        (view(report(10)), False),
+        (view(firing={LOST}), False),
+        (view(firing=None), False),
+        (view(complete=False), False),
+    ],
+    ids=str,
+)
+def test_only_what_nobody_knows_of_is_over_though_untold(seen: View, over: bool) -> None:
+    """What has paged is judged as an open episode is: whoever can't be asked knows of all."""
+    assert reconciliation.untold([report(10)], set(), seen) == ({"f1": report(10)} if over else {})
+
+
+def test_a_posted_alert_that_is_open_is_not_untold() -> None:
+    """Alertmanager may have lost it; we say when it is over."""
+    posted = report(10, alert_id="e1")
+    assert reconciliation.untold([posted], {"e1"}, view()) == {}
+    assert reconciliation.untold([posted], {"e2"}, view()) == {"f1": posted}
+
+
 def test_a_posted_alert_is_never_absent() -> None:
     """It is ours, whoever has forgotten it."""
     assert reconciliation.absent([episode(origin=Origin.API)], view()) == frozenset()

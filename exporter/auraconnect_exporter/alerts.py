@@ -105,6 +105,9 @@ class Alerts:
         self._over: dict[str, Episode] = {}
         """Posted alerts that another exporter has resolved: we may have told that they fire since."""
         self._absent: dict[str, Moment] = {}
+        self._untold: dict[str, Moment] = {}
+        """Since when it is over what PagerDuty believes to go on, by fingerprint; and when that was told last."""
+        self._told_again: dict[str, Moment] = {}
         self._doubt = asyncio.Event()
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -202,7 +205,9 @@ class Alerts:
             def act(transaction: Transaction, batch: list[Report] = batch) -> list[Episode]:
                 changed = ledger.record(transaction, batch, now, "webhook")
                 if key is not None:
-                    ledger.note_page(transaction, key, batch)
+                    ledger.note_page(transaction, key, batch, now)
+                    if webhook.status == "resolved":
+                        ledger.close_page(transaction, key)
                 return changed
 
             await self._change(act)
@@ -245,7 +250,31 @@ class Alerts:
 
             if await self._attempt("store", "reconcile", self._change(act)):
                 self._suppressed = self._suppressed.union(states) - {id_ for id_, state in states.items() if not state}
+        await self._tell_ends(view, now)
         return RETRY_SECONDS if self._failing or missing else None
+
+    async def _tell_ends(self, view: reconciliation.View, now: Moment) -> None:
+        """Tell Alertmanager again what is over, until PagerDuty has heard of it: the end may have come while muted.
+
+        Prometheus does so too, but for a quarter of an hour only.
+        """
+        read = await self._attempt("store", "read", self._store.read(table.open_pages))
+        if read is None:
+            return
+        untold = reconciliation.untold(read[0], self._open, view)
+        self._untold = {id_: self._untold.get(id_, now) for id_ in untold}
+        self._told_again = {id_: at for id_, at in self._told_again.items() if id_ in untold}
+        due = reconciliation.over(self._untold | self._told_again, now)
+        if not due:
+            return
+        messages = [
+            PostableAlert(report.labels, report.annotations, report.starts, max(report.starts, self._untold[id_]))
+            for id_ in due
+            for report in [untold[id_]]
+        ]
+        for name, alertmanager in self._alertmanagers.items():
+            await self._attempt(name, "tell what is over", alertmanager.post(messages))
+        self._told_again |= dict.fromkeys(due, now)
 
     def _is_news(self, report: Report, began: Mapping[str, Moment]) -> bool:
         """Whether a report may tell something; most say that what is open, by when it ``began``, is open."""

@@ -16,6 +16,7 @@ from auraconnect_exporter import episodes
 from auraconnect_exporter.episodes import Assigned
 from auraconnect_exporter.model import Component
 from auraconnect_exporter.records import (
+    SECOND,
     SYMPTOMS,
     Actor,
     AlertType,
@@ -39,6 +40,8 @@ MAX_ALERTNAME: Final = 128
 BATCH: Final = 200
 """Reports that are recorded in one transaction, which takes a fraction of the time that an act may take."""
 BREACH: Final = "SecurityBreachDetected"
+PAGES_REMEMBERED: Final = 120 * 3600 * SECOND
+"""For how long Alertmanager remembers what it has told, at most (``--data.retention``)."""
 
 
 class UnknownAlert(Exception):
@@ -79,9 +82,17 @@ def record(transaction: Transaction, batch: Iterable[Report], now: Moment, heard
     return list(changed.values())
 
 
-def note_page(transaction: Transaction, dedup_key: str, reports: Iterable[Report]) -> None:
-    """Note which episodes a page in PagerDuty is about: an escalation is about its source."""
+def note_page(transaction: Transaction, dedup_key: str, reports: Iterable[Report], now: Moment) -> None:
+    """Note which episodes a page in PagerDuty is about, and the ends that it tells.
+
+    An escalation is about its source.
+    """
+    table.forget_open_pages(transaction, now - PAGES_REMEMBERED)
     for report in reports:
+        if report.ends is None:
+            table.put_open_page(transaction, dedup_key, report, now)
+        else:
+            table.close_page(transaction, dedup_key, report.fingerprint)
         source = episodes.source_of_escalation(report.labels)
         posted = table.get(transaction, report.labels.get("alert_id", ""))
         if source is not None:
@@ -98,6 +109,11 @@ def note_page(transaction: Transaction, dedup_key: str, reports: Iterable[Report
 def acknowledge_page(transaction: Transaction, dedup_key: str, actor: Actor, now: Moment) -> list[Episode]:
     """Acknowledge what a page in PagerDuty is about."""
     return [acknowledge(transaction, episode.id, actor, now) for episode in table.paged(transaction, dedup_key)]
+
+
+def close_page(transaction: Transaction, dedup_key: str) -> None:
+    """Note that a page in PagerDuty is over, whatever else was part of it."""
+    table.close_page(transaction, dedup_key)
 
 
 def close(transaction: Transaction, ids: Iterable[str], now: Moment, heard_from: str) -> list[Episode]:

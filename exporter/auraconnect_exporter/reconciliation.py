@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from auraconnect_exporter.episodes import identity
 from auraconnect_exporter.records import SECOND, Episode, Identity, Moment, Origin, Report
 
 SETTLED: Final = 300 * SECOND
@@ -46,20 +47,35 @@ def merged(lists: Iterable[Iterable[Report]]) -> dict[str, Report]:
 
 def absent(open_: Iterable[Episode], view: View) -> frozenset[str]:
     """Return the open episodes that nobody knows of any more: what Prometheus fires, not what was posted to us."""
-    if not view.complete or view.firing is None:
-        return frozenset()
     return frozenset(
         episode.id
         for episode in open_
-        if episode.origin is Origin.RULE
-        and episode.fingerprint not in view.reports
-        and episode.identity not in view.firing
+        if episode.origin is Origin.RULE and _is_absent(episode.fingerprint, episode.identity, view)
     )
 
 
 def over(absences: Mapping[str, Moment], now: Moment) -> list[str]:
-    """Return the episodes that have been absent for long enough, given since when each has been."""
+    """Return those that have been absent for long enough, given since when each has been."""
     return [id_ for id_, since in absences.items() if now - since >= ABSENT]
+
+
+def untold(paged: Iterable[Report], open_: Collection[str], view: View) -> dict[str, Report]:
+    """Return by fingerprint what nobody knows of any more, of what has paged and of whose end PagerDuty has not heard.
+
+    Alertmanager keeps the end of an alert to itself while it is silenced, inhibited or muted. ``open_`` are the ids of
+    open episodes: a posted alert that is among them goes on, even where Alertmanager has lost it.
+    """
+    return {
+        report.fingerprint: report
+        for report in paged
+        if report.labels.get("alert_id") not in open_ and _is_absent(report.fingerprint, identity(report.labels), view)
+    }
+
+
+def _is_absent(fingerprint: str, who: Identity, view: View) -> bool:
+    if not view.complete or view.firing is None:
+        return False
+    return fingerprint not in view.reports and who not in view.firing
 
 
 def suppressed(open_: Iterable[Episode], view: View) -> dict[str, bool]:

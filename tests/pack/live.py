@@ -129,10 +129,32 @@ def over(labels: Labels) -> dict[str, Any]:
 
 def post(alertmanager: HTTPServer, *alerts: dict[str, Any]) -> None:
     """Post alerts to an Alertmanager."""
-    request = urllib.request.Request(
-        f"{alertmanager.url}/api/v2/alerts", json.dumps(alerts).encode(), {"Content-Type": "application/json"}
-    )
-    _opener.open(request, timeout=10).close()
+    _send(alertmanager, "POST", "/api/v2/alerts", alerts)
+
+
+@contextmanager
+def silenced(alertmanager: HTTPServer, target: str) -> Iterator[None]:
+    """Silence a target until the end of the block."""
+    now = datetime.now(UTC)
+    silence = {
+        "matchers": [{"name": "target", "value": target, "isRegex": False, "isEqual": True}],
+        "startsAt": now.isoformat(),
+        "endsAt": (now + timedelta(hours=1)).isoformat(),
+        "createdBy": "ada",
+        "comment": "while it is repaired",
+    }
+    id_ = json.loads(_send(alertmanager, "POST", "/api/v2/silences", silence))["silenceID"]
+    yield
+    _send(alertmanager, "DELETE", f"/api/v2/silence/{id_}")
+
+
+def _send(alertmanager: HTTPServer, method: str, path: str, body: object = None) -> str:
+    content = None if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{alertmanager.url}{path}", content, headers, method=method)
+    with _opener.open(request, timeout=10) as response:
+        text: str = response.read().decode()
+        return text
 
 
 def ask(alertmanager: HTTPServer, path: str) -> str:

@@ -1,14 +1,23 @@
 """Channels that fail, secrets that are missing, storms, an Alertmanager that dies: what must arrive arrives, once."""
 
+import asyncio
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from auraconnect_exporter import reconciliation
+from auraconnect_exporter.alerts import Alerts
+from auraconnect_exporter.clients.alertmanager import Alertmanager as AlertmanagerClient
+from auraconnect_exporter.clients.server import Server, base
+from auraconnect_exporter.records import SECOND, Report
+from auraconnect_exporter.store import episodes as table
+from auraconnect_exporter.store import open_store
 from tests.e2e import derivation
 from tests.e2e.channels import channels
 from tests.e2e.stack import wait_until
@@ -24,6 +33,7 @@ from tests.pack.live import (
     live,
     quick,
     routes,
+    silenced,
 )
 from tests.standins.incident_log import IncidentLog
 from tools.servers import Alertmanager, HTTPServer, free_port
@@ -201,6 +211,83 @@ def test_an_end_that_was_muted_is_told_once_the_mute_is_over(release: str, tmp_p
         running.end(lost)
         running.wait("primary", PAGE, 2)
         assert [one["status"] for one in incidents] == ["resolved", "resolved"]
+
+
+@contextmanager
+def muting(running: Live) -> Iterator[None]:
+    """Mute by a silence of one target, and by a window for the database, until the block ends."""
+    window = {**alert("MaintenanceActive", "none", "database", "", "maintenance"), "mute_critical": "true"}
+    marker = alert("ConnectionsNearLimit", "warning", "database", "marker", "saturation")
+
+    def mutes() -> bool:
+        alerts = json.loads(ask(running.alertmanager, "/api/v2/alerts"))
+        return any(one["labels"].get("target") == "marker" and one["status"]["inhibitedBy"] for one in alerts)
+
+    with silenced(running.alertmanager, "the-api"):
+        running.fire(window, marker)
+        wait_until(mutes, 10, "the window to mute")
+        yield
+        running.end(window, marker)
+
+
+async def test_pagerduty_hears_of_what_ended_long_before_the_mute_did(
+    release: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Silenced or in a window, alert or escalation: nobody tells the end again but the exporter, and each is one."""
+    monkeypatch.setattr(reconciliation, "SETTLED", 0)
+    monkeypatch.setattr(reconciliation, "ABSENT", SECOND // 2)
+    lost = alert("DatabaseConnectionLost", "critical", "database", "primary")
+    down = alert("SystemDown", "critical", "api", "the-api")
+    level = {**down, "alertname": "EscalatedToSecondary", "escalation": "secondary", "source_alert": "SystemDown"}
+    beside = alert("SystemDown", "critical", "api", "beside")
+    async with AsyncExitStack() as ending:
+        running = ending.enter_context(live(tmp_path, release, quick))
+        pagerduty, log = running.channels.pagerduty, running.log
+        store = open_store("", tmp_path / "data")
+        ending.push_async_callback(store.close)
+        client = AlertmanagerClient(Server(base(running.alertmanager.url)))
+        ending.push_async_callback(client.close)
+        exporter = Alerts(store, time, {"alertmanager": client}, None, BASE)
+        await exporter.start()
+        ending.push_async_callback(exporter.close)
+        heard, unended = 0, list[Report]()
+
+        async def until(predicate: Callable[[], bool]) -> None:
+            """Hand on what Alertmanager tells, and let the exporter look at its list, until something is so."""
+            nonlocal heard, unended
+            async with asyncio.timeout(30):
+                while not predicate():
+                    for request, _ in log.requests[heard:]:
+                        heard += 1
+                        await exporter.receive(request.body)
+                    await exporter.reconcile()
+                    unended = await store.read(table.open_pages)
+                    await asyncio.sleep(0.1)
+
+        def resolved() -> int:
+            return sum(one["status"] == "resolved" for one in pagerduty.incidents)
+
+        running.fire(lost, down, level, beside)
+        await until(lambda: len(pagerduty.triggers) == 4 and len(exporter.open) == 3)
+        with muting(running):
+            running.end(lost, down, level, beside)
+            told = received(running)
+            await until(lambda: received(running) >= told + 6 and resolved() == 1)
+            assert resolved() == 1
+        await until(lambda: resolved() == 4 and unended == [] and not exporter.open)
+        running.wait("primary", PAGE, 2)
+        assert counts(running, "primary") == [2, 2, 2, 2]
+
+
+def received(running: Live) -> float:
+    """Return how many ends of alerts an Alertmanager was told of."""
+    families = text_string_to_metric_families(ask(running.alertmanager, "/metrics"))
+    samples = (sample for family in families for sample in family.samples)
+    return sum(
+        sample.value
+        for sample in samples
+        if sample.name == "alertmanager_alerts_received_total" and sample.labels["status"] == "resolved"
+    )
 
 
 class Member(Alertmanager):

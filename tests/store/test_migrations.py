@@ -10,7 +10,18 @@ from auraconnect_exporter.store import Store, StoreError, StoreTooNew, migration
 from auraconnect_exporter.store.migrations import MIGRATIONS, VERSION
 from tests.store.support import Place, note, rows, subjects
 
-TABLES = ("episodes", "firings", "events", "pages", "cursors", "set_aside", "audit", "errors", "error_counts")
+TABLES = (
+    "episodes",
+    "firings",
+    "events",
+    "pages",
+    "open_pages",
+    "cursors",
+    "set_aside",
+    "audit",
+    "errors",
+    "error_counts",
+)
 
 
 async def test_an_empty_database_gets_all_tables(store: Store) -> None:

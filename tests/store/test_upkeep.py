@@ -25,6 +25,7 @@ COUNTED = {
     "firings": 2,
     "events": 3,
     "pages": 1,
+    "open_pages": 1,
     "cursors": 1,
     "set_aside": 1,
     "audit": 2500,
@@ -36,6 +37,7 @@ EVERYTHING = {
     "firings": "SELECT * FROM firings ORDER BY fingerprint",
     "events": "SELECT episode, at, kind, actor, detail FROM events ORDER BY id",
     "pages": "SELECT * FROM pages",
+    "open_pages": "SELECT * FROM open_pages",
     "cursors": "SELECT * FROM cursors",
     "set_aside": "SELECT at, reason, body FROM set_aside ORDER BY id",
     "audit": "SELECT at, actor, action, subject, address, outcome, detail FROM audit ORDER BY id",
@@ -50,6 +52,7 @@ def fill(transaction: Transaction) -> None:
     put_episode(transaction, "a1", NOON, NOON + SECOND, told=False)
     add_event(transaction, "a0", NOON, "note")
     transaction.execute("INSERT INTO pages (dedup_key, episode) VALUES ('k1', 'a0')")
+    transaction.execute("INSERT INTO open_pages VALUES ('k1', 'f0', '{}', '{}', 1, 2)")
     transaction.execute("INSERT INTO cursors (name, position) VALUES ('error_logs', '7')")
     set_aside.insert(transaction, NOON, "not JSON", bytes(range(256)))
     for number in range(2500):

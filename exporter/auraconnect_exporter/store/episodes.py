@@ -15,6 +15,7 @@ from auraconnect_exporter.records import (
     Identity,
     Moment,
     Origin,
+    Report,
 )
 from auraconnect_exporter.store.transaction import Row, Transaction
 
@@ -155,6 +156,37 @@ def paged(transaction: Transaction, dedup_key: str) -> list[Episode]:
     """Return the open episodes that a page in PagerDuty is about."""
     sql = f"{_SELECT} JOIN pages ON pages.episode = episodes.id WHERE dedup_key = ? AND ended_at IS NULL"
     return _all(transaction.execute(f"{sql} ORDER BY started_at, id", (dedup_key,)))
+
+
+def put_open_page(transaction: Transaction, dedup_key: str, report: Report, now: Moment) -> None:
+    """Note that a page in PagerDuty tells of an alert that fires."""
+    transaction.execute(
+        "INSERT INTO open_pages (dedup_key, fingerprint, labels, annotations, starts, heard) VALUES (?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (dedup_key, fingerprint) DO UPDATE SET labels = excluded.labels, "
+        "annotations = excluded.annotations, starts = excluded.starts, heard = excluded.heard",
+        (dedup_key, report.fingerprint, _json(report.labels), _json(report.annotations), report.starts, now),
+    )
+
+
+def close_page(transaction: Transaction, dedup_key: str, fingerprint: str | None = None) -> None:
+    """Note that a page in PagerDuty is over, or that it has told the end of one of its alerts."""
+    whole = "DELETE FROM open_pages WHERE dedup_key = ?"
+    if fingerprint is None:
+        transaction.execute(whole, (dedup_key,))
+    else:
+        transaction.execute(f"{whole} AND fingerprint = ?", (dedup_key, fingerprint))
+
+
+def forget_open_pages(transaction: Transaction, before: Moment) -> None:
+    """Forget the pages that have said nothing since a moment."""
+    transaction.execute("DELETE FROM open_pages WHERE heard < ?", (before,))
+
+
+def open_pages(transaction: Transaction) -> list[Report]:
+    """Return the alerts of which PagerDuty has heard no end, each once."""
+    rows = transaction.execute("SELECT fingerprint, labels, annotations, starts FROM open_pages ORDER BY heard")
+    found = {row[0]: Report(row[0], json.loads(row[1]), json.loads(row[2]), row[3]) for row in rows}
+    return list(found.values())
 
 
 def suppressed(transaction: Transaction) -> set[str]:

@@ -69,7 +69,14 @@ _FIRST: Final = (
         endpoints TEXT NOT NULL, PRIMARY KEY (width, start))""",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST,)
+_OPEN_PAGES: Final = (
+    # Of each page in PagerDuty the alerts of which it has heard no end; heard: when it was last told that they fire.
+    """CREATE TABLE open_pages (
+        dedup_key TEXT NOT NULL, fingerprint TEXT NOT NULL, labels TEXT NOT NULL, annotations TEXT NOT NULL,
+        starts BIGINT NOT NULL, heard BIGINT NOT NULL, PRIMARY KEY (dedup_key, fingerprint))""",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _OPEN_PAGES)
 
 VERSION: Final = len(MIGRATIONS)
 """The number of the last step: the version of the tables that this program uses."""

@@ -48,6 +48,7 @@ _TABLES: Final = (
     _table("firings", "fingerprint, starts", "fingerprint, starts, ends, sequence, episode"),
     _table("events", "id", "episode, at, kind, actor, detail"),
     _table("pages", "dedup_key, episode", "dedup_key, episode"),
+    _table("open_pages", "dedup_key, fingerprint", "dedup_key, fingerprint, labels, annotations, starts, heard"),
     _table("cursors", "name", "name, position"),
     _table("set_aside", "id", "at, reason, body"),
     _table("audit", "id", "at, actor, action, subject, address, outcome, detail"),
