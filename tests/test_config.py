@@ -125,7 +125,7 @@ api:
 workers:
   - {name: mail, kind: arq, url: "redis://r", queues: ["arq:queue", mail]}
 host:
-  - {name: web-1, filesystems: [/, /var]}
+  - {name: web-1, filesystems: [/, /var], memory_usage: 0.7, disk_usage: 0.8, memory_pressure: 1}
 """,
         )
         primary = PostgresServer(
@@ -165,7 +165,7 @@ host:
                     1.5,
                     Workers("arq", LOCAL_REDIS, ("arq:queue", "mail")),
                 ),
-                Target(TargetId(Component.HOST, "web-1"), False, 10.0, 1.5, Host(("/", "/var"))),
+                Target(TargetId(Component.HOST, "web-1"), False, 10.0, 1.5, Host(("/", "/var"), 0.7, 0.8, 1.0)),
             )
         }
 
@@ -277,6 +277,13 @@ BROKEN = [
     (
         "host: [{name: a, filesystems: [var]}]",
         "…/exporter.yml:1: host[0].filesystems[0]: expected a mount point such as /var, each once",
+    ),
+    *(
+        (
+            f"host: [{{name: a, {ratio}: {value}}}]",
+            f"…/exporter.yml:1: host[0].{ratio}: expected a ratio above 0 and up to 1, such as 0.9",
+        )
+        for ratio, value in (("memory_usage", 85), ("disk_usage", 0), ("memory_pressure", -0.1))
     ),
     ("host: []", "…/exporter.yml:1: names nothing to watch"),
     ("a: &x [1]\nb: *x", "…/exporter.yml:1: anchors and aliases are not supported, write the value out"),

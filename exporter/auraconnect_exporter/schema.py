@@ -155,12 +155,20 @@ class _WorkersSpec(_RedisServerSpec, frozen=True, forbid_unknown_fields=True, kw
 
 class _HostSpec(EntrySpec, frozen=True, forbid_unknown_fields=True, kw_only=True):
     filesystems: tuple[str, ...] = ()
+    memory_usage: float = Host().memory_usage
+    disk_usage: float = Host().disk_usage
+    memory_pressure: float = Host().memory_pressure
 
     def system(self, place: Place) -> Host:
         for index, mount in enumerate(self.filesystems):
             if not mount.startswith("/") or mount in self.filesystems[:index]:
                 raise place.problem(f"filesystems[{index}]", "expected a mount point such as /var, each once")
-        return Host(self.filesystems)
+        return Host(
+            self.filesystems,
+            memory_usage=_ratio(place, "memory_usage", self.memory_usage),
+            disk_usage=_ratio(place, "disk_usage", self.disk_usage),
+            memory_pressure=_ratio(place, "memory_pressure", self.memory_pressure),
+        )
 
 
 class MaintenanceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -343,6 +351,12 @@ def _reworded(path: str, problem: str) -> Problem:
 def _positive(place: Place, key: str, value: float) -> float:
     if value <= 0:
         raise place.problem(key, "expected more than 0s")
+    return float(value)
+
+
+def _ratio(place: Place, key: str, value: float) -> float:
+    if not 0 < value <= 1:
+        raise place.problem(key, "expected a ratio above 0 and up to 1, such as 0.9")
     return float(value)
 
 

@@ -85,9 +85,16 @@ class Workers:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """The machine that the exporter runs on; ``filesystems`` are mount points, none meaning all local ones."""
+    """The machine that the exporter runs on; ``filesystems`` are mount points, none meaning all local ones.
+
+    Above each of the ratios it counts as degraded: memory in use, space or inodes of a file system in use, and the
+    share of the last minute in which everything waited for memory.
+    """
 
     filesystems: tuple[str, ...] = ()
+    memory_usage: float = 0.85
+    disk_usage: float = 0.9
+    memory_pressure: float = 0.2
 
 
 System = Postgres | Redis | Http | Workers | Host

@@ -27,4 +27,4 @@ def make_probe(target: Target, clock: Clock) -> Probe:
         case Workers() as system:
             return ArqProbe(system, clock.time)
         case Host() as system:
-            return HostProbe(system)
+            return HostProbe(system, target.timeout, clock.monotonic)
