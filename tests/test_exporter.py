@@ -109,9 +109,11 @@ def test_stops_at_once_while_its_targets_are_frozen(folder: Path) -> None:
 
 def test_a_dead_database_is_seen_and_its_return_too(folder: Path) -> None:
     """Killed, the database is unhealthy for a reason; started again, all is well; no password is logged."""
+    without_host = folder / "exporter.yml"  # which may have a full disk of its own
+    without_host.write_text("host: []\n", encoding="utf-8")
     with (
         PostgreSQL(folder / "pg") as postgres,
-        running(folder, DATABASE_URL=postgres.dsn) as exporter,
+        running(folder, f"--config.file={without_host}", DATABASE_URL=postgres.dsn) as exporter,
     ):
         assert exporter.health()["status"] == "healthy"
         postgres.kill()

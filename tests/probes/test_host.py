@@ -111,6 +111,7 @@ async def test_usage_of_a_container_is_that_of_its_quota(machine: MakeMachine) -
     seen = []
     for microseconds in (0, 2_500_000, 7_500_000, -1_000_000):
         spent += microseconds
+        container.write("proc/stat", f"cpu  {spent} 0 0 0 0 0 0 0 0 0\ncpu0 {spent} 0 0 0 0 0 0 0 0 0\n")
         container.write(f"{CGROUP}/box/cpu.stat", f"usage_usec {spent}\nuser_usec 1\n")
         seen.append(values(await container.attempt(), "host_cpu_usage_ratio"))
         container.clock.advance(10.0)
@@ -319,10 +320,11 @@ async def test_file_systems_that_hang_are_asked_once_until_they_answer(machine: 
     assert [lost.asked.count(path) for path in paths] == [3, 1, 3, 1, 3]
     lost.released.set()
     while attempt.reading.parts[1].problem:
-        attempt = await host.attempt()
+        attempts.append(attempt := await host.attempt())
     assert [labels[0] for labels in values(attempt, "host_filesystem_size_bytes")] == list(paths)
     await host.close()
     assert await leaks.found() == {}
+    assert lost.asked.count("/b") == len(attempts)  # the thread that hung asks nobody else when it wakes
 
 
 async def test_file_systems_that_answer_share_a_thread(machine: MakeMachine) -> None:
