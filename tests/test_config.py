@@ -119,7 +119,7 @@ database:
   - {name: replica, url: "postgresql:///app?host=/run/postgresql&user=u", critical: false, interval: 1m, timeout: 3s}
 redis:
   - {name: cache, url: "rediss://user:pw@r:6380/2?ssl_cert_reqs=none"}
-  - {name: local, url: "unix:///run/redis.sock?db=1"}
+  - {name: local, url: "unix:///run/redis.sock?db=1", memory_usage: 0.9, clients_usage: 1, acl_log: true}
 api:
   - {name: api, url: "https://api.example.com/ping?deep=1", statuses: [200, 204], slow: 1s}
 workers:
@@ -149,7 +149,13 @@ host:
                     False,
                     10.0,
                     1.5,
-                    Redis(RedisServer("", 6379, 1, None, None, socket_path="/run/redis.sock"), 0.5),
+                    Redis(
+                        RedisServer("", 6379, 1, None, None, socket_path="/run/redis.sock"),
+                        0.5,
+                        memory_usage=0.9,
+                        clients_usage=1.0,
+                        acl_log=True,
+                    ),
                 ),
                 Target(
                     TargetId(Component.API, "api"),
@@ -212,6 +218,14 @@ BROKEN = [
     (f"{REDIS}    interval: .inf", "…/exporter.yml:4: is not a finite number"),
     (f"{REDIS}    critical: often", "…/exporter.yml:4: redis[0].critical: expected true or false, got text"),
     (f"{REDIS}    slow: 0", "…/exporter.yml:4: redis[0].slow: expected more than 0s"),
+    (
+        f"{REDIS}    memory_usage: 75",
+        "…/exporter.yml:4: redis[0].memory_usage: expected a ratio above 0 and up to 1, such as 0.9",
+    ),
+    (
+        f"{REDIS}    clients_usage: 0",
+        "…/exporter.yml:4: redis[0].clients_usage: expected a ratio above 0 and up to 1, such as 0.9",
+    ),
     (
         f"{REDIS}    password_file: gone",
         "…/exporter.yml:4: redis[0].password_file: …/gone can't be read: No such file or directory",

@@ -48,6 +48,7 @@ __all__ = [
     "Server",
     "ServerFailed",
     "ServerUnavailable",
+    "Valkey",
     "free_port",
     "program",
 ]
@@ -206,6 +207,8 @@ class PostgreSQL(Server):
 class Redis(Server):
     """Redis without persistence, with a password if one is given. `settings` are lines of `redis.conf`."""
 
+    program_name = "redis-server"
+
     def __init__(
         self,
         folder: Path,
@@ -220,7 +223,7 @@ class Redis(Server):
         lines = ["bind 127.0.0.1", f"port {self.port}", 'save ""', "appendonly no", f'dir "{folder}"', *settings]
         config.touch(mode=0o600)
         config.write_text("\n".join([*lines, f'requirepass "{password}"' if password else "", ""]))
-        super().__init__("redis", [program("redis-server", release), config], folder / "redis.log")
+        super().__init__("redis", [program(self.program_name, release), config], folder / "redis.log")
 
     @property
     def url(self) -> str:
@@ -235,6 +238,12 @@ class Redis(Server):
                 return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False
+
+
+class Valkey(Redis):
+    """Valkey, which takes Redis's configuration; only the newest suites have it."""
+
+    program_name = "valkey-server"
 
 
 def main(arguments: Sequence[str]) -> int:

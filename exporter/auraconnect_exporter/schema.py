@@ -120,9 +120,18 @@ class _RedisServerSpec(_PasswordSpec, frozen=True, forbid_unknown_fields=True, k
 
 class _RedisSpec(_RedisServerSpec, frozen=True, forbid_unknown_fields=True, kw_only=True):
     slow: Duration = Duration(0.5)
+    memory_usage: float = 0.75
+    clients_usage: float = 0.8
+    acl_log: bool | None = None
 
     def system(self, place: Place) -> Redis:
-        return Redis(self.server(place), _positive(place, "slow", self.slow))
+        return Redis(
+            self.server(place),
+            _positive(place, "slow", self.slow),
+            _ratio(place, "memory_usage", self.memory_usage),
+            _ratio(place, "clients_usage", self.clients_usage),
+            self.acl_log,
+        )
 
 
 class _ApiSpec(_UrlSpec, frozen=True, forbid_unknown_fields=True, kw_only=True):

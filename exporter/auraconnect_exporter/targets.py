@@ -59,10 +59,16 @@ class Postgres:
 
 @dataclass(frozen=True, slots=True)
 class Redis:
-    """A Redis or Valkey server."""
+    """A Redis or Valkey server; more than these ratios of its memory and clients in use is degraded.
+
+    ``acl_log`` says whether its user may read ACL LOG; None takes it that the default user may.
+    """
 
     server: RedisServer
     slow: float
+    memory_usage: float = 0.75
+    clients_usage: float = 0.8
+    acl_log: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

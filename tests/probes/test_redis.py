@@ -8,10 +8,12 @@ import socket
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis as Client
+from redis.exceptions import OutOfMemoryError
 
 from auraconnect_exporter import endpoints
 from auraconnect_exporter.model import Reason, Secret
-from auraconnect_exporter.probes.redis_server import info_samples, memory_findings
+from auraconnect_exporter.probes.redis_server import denied_samples, info_findings, info_samples, parse_info
 from auraconnect_exporter.targets import Redis as RedisSystem
 from tests.builders import collectors
 from tests.probes.conftest import Watch
@@ -26,6 +28,7 @@ from tests.probes.support import (
     self_signed,
     serving,
     value,
+    values,
 )
 from tools.servers import Redis, free_port
 
@@ -35,24 +38,37 @@ def at(port: int) -> RedisSystem:
     return RedisSystem(endpoints.redis(f"redis://:{PASSWORD}@127.0.0.1:{port}/0"), slow=60.0)
 
 
+NAMED_BY_INFO = {
+    "redis_memory_max_bytes": "maxmemory",
+    "redis_connected_clients": "connected_clients",
+    "redis_max_clients": "maxclients",
+    "redis_blocked_clients": "blocked_clients",
+    "redis_rejected_connections_total": "rejected_connections",
+    "redis_keyspace_hits_total": "keyspace_hits",
+    "redis_keyspace_misses_total": "keyspace_misses",
+    "redis_evicted_keys_total": "evicted_keys",
+    "redis_connected_replicas": "connected_slaves",
+}
+
+
 async def test_values_are_those_of_info(redis: Redis, watch: Watch) -> None:
     """Clients, memory, hits and misses are what INFO says at the same time."""
     async with connected(redis) as client:
         await client.set("here", 1)
         await client.mget("here", "here", "nowhere")
         await client.config_set("maxmemory", 64 * 1024 * 1024)
-        before = await client.info()
         attempt = await watch(cache(redis)).attempt()
-    assert value(attempt, "redis_connected_clients") == 2
-    assert value(attempt, "redis_blocked_clients") == 0
-    assert value(attempt, "redis_memory_max_bytes") == 64 * 1024 * 1024
-    assert value(attempt, "redis_memory_used_bytes") == pytest.approx(before["used_memory"], rel=0.3)
-    assert value(attempt, "redis_keyspace_hits_total") == 2
-    assert value(attempt, "redis_keyspace_misses_total") == 1
-    assert value(attempt, "redis_rejected_connections_total") == 0
-    assert value(attempt, "redis_evicted_keys_total") == 0
+        info = await client.info()
+    shown = {metric: value(attempt, metric) for metric in NAMED_BY_INFO}
+    info["connected_clients"] += 1  # the probe itself was one
+    assert shown == {metric: info[field] for metric, field in NAMED_BY_INFO.items()}
+    assert (info["keyspace_hits"], info["keyspace_misses"]) == (2, 1)
+    assert value(attempt, "redis_memory_used_bytes") == pytest.approx(info["used_memory"], rel=0.3)
+    assert value(attempt, "redis_fragmentation_ratio") == pytest.approx(info["mem_fragmentation_ratio"], rel=0.3)
+    assert value(attempt, "redis_last_save_ok") == 1
+    assert values(attempt, "redis_replication_connected") == {}
     assert 0 < value(attempt, "redis_ping_duration_seconds") < attempt.duration
-    assert collectors(attempt) == {"info": True}
+    assert collectors(attempt) == {"ping": True, "info": True, "acl": True}
 
 
 async def test_a_blocked_client_is_counted(redis: Redis, watch: Watch) -> None:
@@ -79,24 +95,200 @@ async def test_memory_near_its_limit_is_a_finding(redis: Redis, watch: Watch) ->
     assert [finding.startswith("memory is 9") for finding in attempt.reading.degraded] == [True]
 
 
-def test_memory_has_no_limit_unless_one_is_set() -> None:
-    """Zero means none; exactly three quarters is no finding yet."""
-    assert memory_findings({"used_memory": 10**12, "maxmemory": 0}) == []
-    assert memory_findings({"used_memory": 75, "maxmemory": 100}) == []
-    assert memory_findings({"used_memory": 76, "maxmemory": 100}) == ["memory is 76% of its limit"]
+async def test_memory_that_is_full_refuses_writes(redis: Redis, watch: Watch) -> None:
+    """At maxmemory with noeviction Redis answers, reads, and refuses to write; the finding says so."""
+    async with connected(redis) as client:
+        await client.config_set("maxmemory", 1024 * 1024)
+        with pytest.raises(OutOfMemoryError):
+            await client.set("large", bytes(64 * 1024))
+        attempt = await watch(cache(redis)).attempt()
+        assert attempt.reading.degraded == (
+            "memory is full, and the policy noeviction refuses every write that needs more",
+        )
+        await client.config_set("maxmemory-policy", "allkeys-lru")
+        evicting = await watch(cache(redis)).attempt()
+    assert [finding.startswith("memory is 1") for finding in evicting.reading.degraded] == [True]
 
 
-def test_a_field_that_a_server_lacks_has_no_series() -> None:
-    """An older or different server shows what it has."""
-    samples = info_samples({"used_memory": 7, "unknown": "x"})
-    assert [(sample.metric.name, sample.value) for sample in samples] == [("redis_memory_used_bytes", 7.0)]
+async def test_clients_near_their_limit_are_a_finding(redis: Redis, watch: Watch) -> None:
+    """Above four fifths of maxclients Redis counts as degraded; the limit is the configuration's."""
+    async with connected(redis) as client:
+        await client.config_set("maxclients", 2)
+        attempt = await watch(cache(redis)).attempt()
+        relaxed = await watch(dataclasses.replace(cache(redis), clients_usage=1.0)).attempt()
+    assert attempt.reading.degraded == ("2 of 2 clients are connected",)
+    assert relaxed.reading.degraded == ()
+
+
+async def test_a_save_that_failed_is_a_finding(tmp_path: Path, watch: Watch) -> None:
+    """Redis then refuses writes, and a PING as well; it is read all the same, and well again after a good save."""
+    in_the_way = tmp_path / "dump.rdb" / "folder"
+    with Redis(tmp_path, password=PASSWORD, settings=["save 3600 1000000"]) as server:
+        watched = watch(cache(server))
+        async with connected(server) as client:
+            in_the_way.mkdir(parents=True)
+            await saved(client, "err")
+            attempt = await watched.attempt()
+            assert attempt.ok
+            assert value(attempt, "redis_last_save_ok") == 0
+            assert [finding[:7] for finding in attempt.reading.degraded] == ["MISCONF", "the las"]
+            in_the_way.rmdir()
+            in_the_way.parent.rmdir()
+            await saved(client, "ok")
+        attempt = await watched.attempt()
+    assert value(attempt, "redis_last_save_ok") == 1
+    assert attempt.reading.degraded == ()
+
+
+async def saved(client: Client, status: str) -> None:
+    """Let Redis save in the background, and wait for how that ends."""
+    await client.bgsave()
+    while (await client.info("persistence"))["rdb_last_bgsave_status"] != status:
+        await asyncio.sleep(0.01)
+
+
+async def test_a_replica_tells_whether_its_link_is_up(tmp_path: Path, redis: Redis, watch: Watch) -> None:
+    """Up, cut, and where it serves nobody without its primary, down as a whole; the primary counts its replicas."""
+    (tmp_path / "replica").mkdir()
+    settings = [f"replicaof 127.0.0.1 {redis.port}", f"masterauth {PASSWORD}", "repl-diskless-sync-delay 0"]
+    with Redis(tmp_path / "replica", password=PASSWORD, settings=settings) as replica:
+        watched, primary = watch(cache(replica)), watch(cache(redis))
+        attempt = await watched.attempt()
+        while value(attempt, "redis_replication_connected") == 0:
+            await asyncio.sleep(0.05)
+            attempt = await watched.attempt()
+        assert attempt.reading.degraded == ()
+        assert value(await primary.attempt(), "redis_connected_replicas") == 1
+        redis.kill()
+        attempt = await watched.attempt()
+        while value(attempt, "redis_replication_connected") == 1:
+            await asyncio.sleep(0.05)
+            attempt = await watched.attempt()
+        assert attempt.reading.degraded == ("the replica's link to its primary is down",)
+        async with connected(replica) as client:
+            await client.config_set("replica-serve-stale-data", "no")
+            attempt = await watched.attempt()
+            assert (attempt.reason, value(attempt, "redis_replication_connected")) == (Reason.REFUSED, 0)
+            await client.execute_command("REPLICAOF", "NO", "ONE")
+            promoted = await watched.attempt()
+    assert promoted.ok
+    assert values(promoted, "redis_replication_connected") == {}
+
+
+def findings(**fields: object) -> list[str]:
+    """Return what is wrong with a server whose INFO has these fields."""
+    system = RedisSystem(endpoints.redis("redis://cache"), slow=1.0)
+    return list(info_findings({name: str(field) for name, field in fields.items()}, system))
+
+
+def test_limits_are_exceeded_only_above_them() -> None:
+    """No limit on memory is none to come near to; exactly at a ratio is no finding yet."""
+    assert findings(used_memory=10**12, maxmemory=0) == []
+    assert findings(used_memory=75, maxmemory=100) == []
+    assert findings(used_memory=76, maxmemory=100) == ["memory is 76% of its limit"]
+    assert findings(connected_clients=80, maxclients=100) == []
+    assert findings(connected_clients=81, maxclients=100) == ["81 of 100 clients are connected"]
+
+
+def test_what_does_not_count_for_eviction_does_not_fill_the_memory() -> None:
+    """The buffers of replicas and of the append-only file are beyond maxmemory."""
+    full = {"used_memory": 110, "maxmemory": 100, "maxmemory_policy": "noeviction"}
+    assert findings(**full)[0].startswith("memory is full")
+    assert findings(**full, mem_not_counted_for_evict=20) == ["memory is 110% of its limit"]
+
+
+def test_the_append_only_file_counts_as_a_save() -> None:
+    """A write or a rewrite of it that failed is named; a copy in progress is no cut link."""
+    assert findings(aof_last_write_status="err") == ["the last write to the append-only file failed"]
+    assert findings(aof_last_bgrewrite_status="err") == ["the last rewrite of the append-only file failed"]
+    assert findings(role="slave", master_link_status="down", master_sync_in_progress=1) == [
+        "the replica is copying its primary anew"
+    ]
+
+
+REDIS_6_2 = b"""# Server\r
+redis_version:6.2.14\r
+\r
+# Clients\r
+connected_clients:3\r
+cluster_connections:0\r
+maxclients:10000\r
+blocked_clients:1\r
+\r
+# Memory\r
+used_memory:892784\r
+maxmemory:0\r
+mem_fragmentation_ratio:9.35\r
+\r
+# Persistence\r
+rdb_last_bgsave_status:ok\r
+aof_enabled:0\r
+aof_last_bgrewrite_status:ok\r
+aof_last_write_status:ok\r
+\r
+# Stats\r
+rejected_connections:4\r
+evicted_keys:5\r
+keyspace_hits:6\r
+keyspace_misses:7\r
+\r
+# Replication\r
+role:slave\r
+master_host:10.0.0.1\r
+master_link_status:up\r
+connected_slaves:0\r
+"""
+
+
+def test_redis_6_2_tells_all_but_what_was_denied() -> None:
+    """The fields have had these names since then."""
+    info = parse_info(REDIS_6_2)
+    assert {sample.metric.name: sample.value for sample in info_samples(info)} == {
+        "redis_memory_used_bytes": 892784,
+        "redis_memory_max_bytes": 0,
+        "redis_fragmentation_ratio": 9.35,
+        "redis_connected_clients": 3,
+        "redis_max_clients": 10000,
+        "redis_blocked_clients": 1,
+        "redis_rejected_connections_total": 4,
+        "redis_keyspace_hits_total": 6,
+        "redis_keyspace_misses_total": 7,
+        "redis_evicted_keys_total": 5,
+        "redis_connected_replicas": 0,
+        "redis_replication_connected": 1,
+        "redis_last_save_ok": 1,
+    }
+    assert denied_samples(info) == ()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        None,
+        7,
+        [b"used_memory:7"],
+        b"",
+        b"used_memory\r\n",
+        b"used_memory:\r\n",
+        b"used_memory:many\r\n",
+        b"used_memory:nan\r\n",
+        b"used_memory:1e999\r\n",
+        b"used_memory:-1\r\n",
+        b"\xff\xfe:\x00\r\n",
+    ],
+)
+def test_what_is_no_number_has_no_series(reply: object) -> None:
+    """Whatever stands in the place of INFO, nothing is made up and nothing breaks."""
+    info = parse_info(reply)
+    assert info_samples(info) == ()
+    assert list(info_findings(info, RedisSystem(endpoints.redis("redis://cache"), slow=1.0))) == []
 
 
 async def test_signing_in_is_no_part_of_the_latency(watch: Watch) -> None:
     """A server that takes its time over AUTH answers a PING as fast as ever."""
 
     async def slow_to_sign_in(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        answers = {b"AUTH": b"+OK\r\n", b"PING": b"+PONG\r\n", b"INFO": b"$0\r\n\r\n"}
+        answers = {b"AUTH": b"+OK\r\n", b"PING": b"+PONG\r\n", b"INFO": b"$0\r\n\r\n", b"LOG": b"*0\r\n"}
         while word := (await reader.readline()).strip():
             await asyncio.sleep(0.2 if word == b"AUTH" else 0)
             writer.write(answers.get(word, b""))
@@ -118,7 +310,8 @@ async def test_a_killed_server_refuses_and_is_well_again_when_it_is_back(redis: 
     watched = watch(cache(redis))
     redis.kill()
     refused = await watched.attempt()
-    assert (refused.reason, collectors(refused)) == (Reason.REFUSED, {"info": False})
+    assert refused.reason is Reason.REFUSED
+    assert collectors(refused) == {"ping": False, "info": False, "acl": False}
     redis.start()
     assert (await watched.attempt()).ok
 
@@ -170,26 +363,17 @@ async def test_the_name_of_no_server_is_dns(watch: Watch) -> None:
 @pytest.mark.parametrize(
     ("user", "password"),
     [(None, "wrong"), (None, None), ("stranger", PASSWORD), ("limited", PASSWORD)],
-    ids=["wrong password", "no password", "unknown user", "no right to INFO"],
+    ids=["wrong password", "no password", "unknown user", "no right to PING"],
 )
 async def test_who_is_not_let_in_has_an_auth_failure(
     redis: Redis, watch: Watch, user: str | None, password: str | None
 ) -> None:
     """WRONGPASS, NOAUTH and NOPERM are all auth."""
     async with connected(redis) as client:
-        await client.acl_setuser("limited", enabled=True, passwords=[f"+{PASSWORD}"], commands=["+ping", "+client"])
+        await client.acl_setuser("limited", enabled=True, passwords=[f"+{PASSWORD}"], commands=["+info", "+client"])
     server = dataclasses.replace(cache(redis).server, user=user, password=Secret(password) if password else None)
     attempt = await watch(RedisSystem(server, slow=1.0)).attempt()
     assert attempt.reason is Reason.AUTH, attempt
-
-
-async def test_a_user_with_the_two_commands_that_it_takes_is_enough(redis: Redis, watch: Watch) -> None:
-    """PING and INFO are all the rights there need be."""
-    async with connected(redis) as client:
-        await client.acl_setuser("limited", enabled=True, passwords=[f"+{PASSWORD}"], commands=["+ping", "+info"])
-    server = dataclasses.replace(cache(redis).server, user="limited")
-    attempt = await watch(RedisSystem(server, slow=60.0)).attempt()
-    assert attempt.ok, attempt
 
 
 async def test_a_password_that_the_server_does_not_have_is_an_auth_failure(tmp_path: Path, watch: Watch) -> None:
@@ -198,11 +382,40 @@ async def test_a_password_that_the_server_does_not_have_is_an_auth_failure(tmp_p
         assert (await watch(at(server.port)).attempt()).reason is Reason.AUTH
 
 
-async def test_a_command_that_is_refused_is_a_query_failure(tmp_path: Path, watch: Watch) -> None:
+async def test_a_command_that_does_not_exist_costs_its_part(tmp_path: Path, watch: Watch) -> None:
     """A managed Redis may have renamed INFO."""
     with Redis(tmp_path, password=PASSWORD, settings=['rename-command INFO ""']) as server:
         attempt = await watch(cache(server)).attempt()
-    assert attempt.reason is Reason.QUERY, attempt
+    assert attempt.ok
+    assert collectors(attempt) == {"ping": True, "info": False, "acl": True}
+
+
+async def test_an_answer_that_holds_nothing_costs_its_part(watch: Watch) -> None:
+    """Something that speaks like Redis, and has nothing to tell."""
+
+    async def tell_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers = {b"AUTH": b"+OK\r\n", b"PING": b"+PONG\r\n", b"INFO": b"$0\r\n\r\n", b"LOG": b"*1\r\n:7\r\n"}
+        while word := (await reader.readline()).strip():
+            writer.write(answers.get(word, b""))
+
+    async with serving(tell_nothing) as port:
+        attempt = await watch(at(port)).attempt()
+    assert {part.collector: part.problem for part in attempt.reading.parts} == {
+        "ping": "",
+        "info": "INFO says nothing that is known",
+        "acl": "ACL LOG can't be read: an entry is not as ACL LOG has them",
+    }
+
+
+async def test_who_answers_a_ping_otherwise_is_no_redis(watch: Watch) -> None:
+    """It may speak the protocol, and be something else."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readline():
+            writer.write(b"+OK\r\n")
+
+    async with serving(echo) as port:
+        assert (await watch(at(port)).attempt()).reason is Reason.PROTOCOL
 
 
 async def test_a_stranger_is_told_apart_by_what_is_said(watch: Watch) -> None:

@@ -1,30 +1,43 @@
-"""Redis or Valkey: does it answer, how fast, and how near is its memory to the limit.
+"""Redis or Valkey: does it answer, how fast, how near are its limits, and does it keep and copy what it is given.
 
-Source: the INFO command's sections clients, memory and stats. A fresh connection for every check: it is cheap, and it
-notices a changed password or a server that takes no more clients.
+Source: INFO and ACL LOG as Redis's documentation has them; INFO as a whole, since Redis before 7.0 takes one section at
+a time. A fresh connection for every check: it is cheap, and it notices a changed password or a server that takes no
+more clients. A user needs ``+ping +info``, and ``+acl|log`` before Redis 7.2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import aclosing
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
-from redis.exceptions import RedisError
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import MasterDownError, NoPermissionError, RedisError, ResponseError
 
-from auraconnect_exporter.model import Metric, Part, Reading, Sample
-from auraconnect_exporter.probes.base import Probe
-from auraconnect_exporter.probes.redis_connection import explain_redis, open_redis
+from auraconnect_exporter.model import Metric, Part, Reading, Reason, Sample
+from auraconnect_exporter.probes.base import Probe, ProbeError
+from auraconnect_exporter.probes.redis_connection import Connector, explain_redis
+from auraconnect_exporter.probes.redis_denials import DenialCounter, parse_log
 from auraconnect_exporter.targets import Redis
 
 PING_DURATION = Metric("redis_ping_duration_seconds", "gauge", "Time of a PING on an open connection.")
-
-MEMORY_LIMIT_RATIO: Final = 0.75
+REPLICATION_CONNECTED = Metric(
+    "redis_replication_connected", "gauge", "Whether a replica's link to its primary is up; a primary has none."
+)
+LAST_SAVE_OK = Metric(
+    "redis_last_save_ok", "gauge", "Whether the last snapshot, append and rewrite of the append-only file succeeded."
+)
+ACCESS_DENIED = Metric("redis_access_denied_total", "counter", "Denied logins and commands.", ("reason",))
 
 _INFO_METRICS: Final = {
     "used_memory": Metric("redis_memory_used_bytes", "gauge", "Memory that Redis has allocated."),
     "maxmemory": Metric("redis_memory_max_bytes", "gauge", "Limit on memory; 0 means that there is none."),
+    "mem_fragmentation_ratio": Metric(
+        "redis_fragmentation_ratio", "gauge", "Resident memory by memory that Redis has allocated."
+    ),
     "connected_clients": Metric("redis_connected_clients", "gauge", "Client connections."),
+    "maxclients": Metric("redis_max_clients", "gauge", "Client connections that the server allows."),
     "blocked_clients": Metric("redis_blocked_clients", "gauge", "Clients that wait in a blocking command."),
     "rejected_connections": Metric(
         "redis_rejected_connections_total", "counter", "Connections refused because of maxclients."
@@ -32,42 +45,197 @@ _INFO_METRICS: Final = {
     "keyspace_hits": Metric("redis_keyspace_hits_total", "counter", "Look-ups that found their key."),
     "keyspace_misses": Metric("redis_keyspace_misses_total", "counter", "Look-ups that found no key."),
     "evicted_keys": Metric("redis_evicted_keys_total", "counter", "Keys evicted because of maxmemory."),
+    "connected_slaves": Metric("redis_connected_replicas", "gauge", "Replicas that are connected to this server."),
 }
+
+_SAVES: Final = {
+    "rdb_last_bgsave_status": "the last snapshot (bgsave) failed",
+    "aof_last_write_status": "the last write to the append-only file failed",
+    "aof_last_bgrewrite_status": "the last rewrite of the append-only file failed",
+}
+
+_DENIED_FIELD: Final = "acl_access_denied_"
+_DENIED_REASONS: Final = ("auth", "cmd", "key", "channel", "db", "tls_cert")
+"""The last two are Valkey's."""
+
+ACL_LOG_SECONDS: Final = 10.0
+"""How often ACL LOG is read: a log full of entries costs as much as all the rest."""
+
+ACL_LOG_LENGTH: Final = 128
+
+FORBIDDEN_SECONDS: Final = 3600.0
+"""How long a command that was refused is not sent again: each time, Redis counts one more denied access."""
+
+Info = Mapping[str, str]
 
 
 class RedisProbe(Probe):
     """Watches one Redis server."""
 
-    collectors = ("info",)
+    collectors = ("ping", "info", "acl")
 
     def __init__(self, system: Redis, monotonic: Callable[[], float]) -> None:
         self._system = system
+        # To choose a database is a right of its own, and no database's numbers are read.
+        self._server = replace(system.server, database=0)
         self._monotonic = monotonic
+        self._connector: Connector | None = None
+        self._refused: dict[str, tuple[float, str]] = {}
+        self._denials = DenialCounter()
+        self._acl_read = -math.inf
+        self._acl = Part("acl")
 
     async def check(self) -> Reading:
-        """PING, then INFO."""
+        """PING, then INFO, and ACL LOG where INFO does not count what was denied."""
         try:
-            async with aclosing(open_redis(self._system.server)) as client:
-                await client.ping()  # connects and signs in, which is not what a command takes
-                begun = self._monotonic()
-                await client.ping()
-                seconds = self._monotonic() - begun
-                info = await client.info()
+            self._connector = self._connector or Connector(self._server)
+            async with self._connector.connected() as connection:
+                return await self._read(connection)
         except RedisError as error:
-            raise explain_redis(error) from None
-        slow = [f"a PING took {seconds:.2f} s"] if seconds > self._system.slow else []
-        samples = (PING_DURATION.sample(seconds), *info_samples(info))
-        return Reading((Part("info", samples, (*slow, *memory_findings(info))),))
+            failure = explain_redis(error)
+            if failure.reason is Reason.TLS:
+                self._connector = None  # the file of authorities may be another by the next check
+            raise failure from None
+
+    async def _read(self, connection: AbstractConnection) -> Reading:
+        begun = self._monotonic()
+        refusal = await _ping(connection)
+        seconds = self._monotonic() - begun
+        slow = (f"a PING took {seconds:.2f} s",) if seconds > self._system.slow else ()
+        reply, problem = await self._ask(connection, "INFO")
+        info = parse_info(reply)
+        samples = info_samples(info)
+        if isinstance(refusal, MasterDownError):
+            raise ProbeError(Reason.REFUSED, str(refusal), (PING_DURATION.sample(seconds), *samples))
+        findings = (*([str(refusal)] if refusal else []), *info_findings(info, self._system))
+        if not samples:
+            problem = problem or "INFO says nothing that is known"
+        return Reading(
+            (
+                Part("ping", (PING_DURATION.sample(seconds),), slow),
+                Part("info", samples, findings, problem),
+                await self._access_denied(connection, info),
+            )
+        )
+
+    async def _access_denied(self, connection: AbstractConnection, info: Info) -> Part:
+        if counted := denied_samples(info):
+            return Part("acl", counted)
+        wanted, now = self._system.acl_log, self._monotonic()
+        if wanted is None and self._server.user not in {None, "default"}:
+            return Part(
+                "acl",
+                problem="INFO does not count denied access, as Redis 7.2 does: "
+                "let the user run ACL LOG (+acl|log) and set acl_log: true; or set acl_log: false",
+            )
+        if wanted is False or now - self._acl_read < ACL_LOG_SECONDS:
+            return self._acl
+        self._acl_read = now
+        reply, problem = await self._ask(connection, "ACL", "LOG", str(ACL_LOG_LENGTH))
+        if not problem:
+            try:
+                self._denials.take(parse_log(reply, _number(info, "server_time_usec", now * 1e6) / 1e6))
+            except ValueError as error:
+                problem = f"ACL LOG can't be read: {error}"
+        counted = tuple(ACCESS_DENIED.sample(count, reason) for reason, count in self._denials.totals.items())
+        self._acl = Part("acl", problem=problem) if problem else Part("acl", counted)
+        return self._acl
+
+    async def _ask(self, connection: AbstractConnection, *command: str) -> tuple[Any, str]:
+        """Return the answer to a command and, when this server or this user has no such command, why not.
+
+        It is not sent again for a while then.
+        """
+        again, problem = self._refused.get(command[0], (-math.inf, ""))
+        if self._monotonic() < again:
+            return None, problem
+        try:
+            return await _answer(connection, *command), ""
+        except NoPermissionError as error:
+            problem = f"{error}; asked again in an hour"
+        except ResponseError as error:
+            if "unknown command" not in str(error):
+                raise
+            problem = f"{error}; asked again in an hour"
+        self._refused[command[0]] = (self._monotonic() + FORBIDDEN_SECONDS, problem)
+        return None, problem
 
 
-def info_samples(info: Mapping[str, Any]) -> list[Sample]:
+async def _answer(connection: AbstractConnection, *command: str) -> Any:
+    await connection.send_command(*command, check_health=False)
+    return await connection.read_response()
+
+
+async def _ping(connection: AbstractConnection) -> ResponseError | None:
+    """PING; returns the refusal of a server that answers, but not to everything.
+
+    A primary that can't save refuses writes (MISCONF), a replica without its primary may refuse all (MASTERDOWN); both
+    refuse a PING as well, and tell their state all the same.
+    """
+    try:
+        reply = await _answer(connection, "PING")
+    except MasterDownError as error:
+        return error
+    except ResponseError as error:
+        if not str(error).startswith("MISCONF"):
+            raise
+        return error
+    if reply != b"PONG":
+        raise ProbeError(Reason.PROTOCOL, "the answer to a PING is no PONG")
+    return None
+
+
+def parse_info(reply: object) -> Info:
+    """Return the fields of INFO; none for what is no text."""
+    lines = reply.decode("utf-8", "replace").split("\r\n") if isinstance(reply, bytes) else []
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def _number(info: Info, field: str, default: float = 0.0) -> float:
+    """Return a field's number; the default for one that is not there, or is no number."""
+    try:
+        number = float(info[field])
+    except (KeyError, ValueError):
+        return default
+    return number if math.isfinite(number) else default
+
+
+def info_samples(info: Info) -> tuple[Sample, ...]:
     """Return the samples of those fields that this server's INFO has."""
-    return [metric.sample(float(info[field])) for field, metric in _INFO_METRICS.items() if field in info]
+    samples = [
+        metric.sample(number)
+        for field, metric in _INFO_METRICS.items()
+        if (number := _number(info, field, -1.0)) >= 0  # none of them can be negative
+    ]
+    if info.get("role") == "slave":
+        samples.append(REPLICATION_CONNECTED.sample(info.get("master_link_status") == "up"))
+    saves = [info[field] for field in _SAVES if field in info]
+    if saves:
+        samples.append(LAST_SAVE_OK.sample(all(status == "ok" for status in saves)))
+    return tuple(samples)
 
 
-def memory_findings(info: Mapping[str, Any]) -> list[str]:
-    """Say so when memory comes near its limit; without a limit there is nothing to come near to."""
-    used, limit = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
-    if limit and used > MEMORY_LIMIT_RATIO * limit:
-        return [f"memory is {used / limit:.0%} of its limit"]
-    return []
+def denied_samples(info: Info) -> tuple[Sample, ...]:
+    """Return what INFO counts as denied; nothing before Redis 7.2."""
+    return tuple(
+        ACCESS_DENIED.sample(_number(info, _DENIED_FIELD + reason), reason)
+        for reason in _DENIED_REASONS
+        if _DENIED_FIELD + reason in info
+    )
+
+
+def info_findings(info: Info, system: Redis) -> Iterator[str]:
+    """Say in words what is wrong with a server that answers."""
+    used, limit = _number(info, "used_memory"), _number(info, "maxmemory")
+    counted = used - _number(info, "mem_not_counted_for_evict")
+    if limit and counted >= limit and info.get("maxmemory_policy") == "noeviction":
+        yield "memory is full, and the policy noeviction refuses every write that needs more"
+    elif limit and used > system.memory_usage * limit:
+        yield f"memory is {used / limit:.0%} of its limit"
+    clients, most = _number(info, "connected_clients"), _number(info, "maxclients")
+    if most and clients > system.clients_usage * most:
+        yield f"{clients:.0f} of {most:.0f} clients are connected"
+    if info.get("role") == "slave" and info.get("master_link_status") != "up":
+        copies = info.get("master_sync_in_progress") == "1"
+        yield "the replica is copying its primary anew" if copies else "the replica's link to its primary is down"
+    yield from (finding for field, finding in _SAVES.items() if info.get(field, "ok") != "ok")
