@@ -169,7 +169,7 @@ async def test_a_replica_tells_whether_its_link_is_up(tmp_path: Path, redis: Red
             await client.config_set("replica-serve-stale-data", "no")
             attempt = await watched.attempt()
             assert (attempt.reason, value(attempt, "redis_replication_connected")) == (Reason.REFUSED, 0)
-            await client.execute_command("REPLICAOF", "NO", "ONE")
+            await client.replicaof("NO", "ONE")
             promoted = await watched.attempt()
     assert promoted.ok
     assert values(promoted, "redis_replication_connected") == {}
