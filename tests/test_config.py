@@ -123,7 +123,8 @@ redis:
 api:
   - {name: api, url: "https://api.example.com/ping?deep=1", statuses: [200, 204], slow: 1s}
 workers:
-  - {name: mail, kind: arq, url: "redis://r", queues: ["arq:queue", mail]}
+  - {name: mail, kind: arq, url: "redis://r", queues: ["arq:queue", mail], queue_age: 90s, queue_depth: 500}
+  - {name: jobs, kind: celery, url: "redis://r", queues: [exports], min_workers: 2}
 host:
   - {name: web-1, filesystems: [/, /var], memory_usage: 0.7, disk_usage: 0.8, memory_pressure: 1}
 """,
@@ -169,7 +170,14 @@ host:
                     False,
                     10.0,
                     1.5,
-                    Workers("arq", LOCAL_REDIS, ("arq:queue", "mail")),
+                    Workers("arq", LOCAL_REDIS, ("arq:queue", "mail"), queue_age=90.0, queue_depth=500),
+                ),
+                Target(
+                    TargetId(Component.WORKERS, "jobs"),
+                    False,
+                    10.0,
+                    1.5,
+                    Workers("celery", LOCAL_REDIS, ("exports",), queue_age=300.0, min_workers=2),
                 ),
                 Target(TargetId(Component.HOST, "web-1"), False, 10.0, 1.5, Host(("/", "/var"), 0.7, 0.8, 1.0)),
             )
@@ -279,6 +287,22 @@ BROKEN = [
     (
         "workers: [{name: a, kind: arq, url: 'redis://r', queues: []}]",
         "…/exporter.yml:1: workers[0].queues: names no queue",
+    ),
+    (
+        "workers: [{name: a, kind: arq, url: 'redis://r', queues: [q], queue_depth: 0}]",
+        "…/exporter.yml:1: workers[0].queue_depth: expected 1 or more",
+    ),
+    (
+        "workers: [{name: a, kind: arq, url: 'redis://r', queues: [q], queue_age: 0s}]",
+        "…/exporter.yml:1: workers[0].queue_age: expected more than 0s",
+    ),
+    (
+        "workers: [{name: a, kind: arq, url: 'redis://r', queues: [q], min_workers: 2}]",
+        "…/exporter.yml:1: workers[0].min_workers: needs kind: celery; arq's workers can't be counted",
+    ),
+    (
+        f"workers: [{{name: a, kind: arq, url: 'redis://r', queues: {[f'q{number}' for number in range(101)]}}}]",
+        "…/exporter.yml:1: workers[0].queues: names more than 100 queues; they need entries of their own",
     ),
     (
         "workers: [{name: a, kind: arq, url: 'redis://r', queues: [q, q]}]",

@@ -26,6 +26,9 @@ from auraconnect_exporter.targets import Host, Http, Postgres, Redis, RedisServe
 MAX_SECRET_BYTES = 64 * 1024
 LONGEST_WINDOW = 30 * 86400.0
 
+MAX_QUEUES = 100
+"""Of one entry: with ten priorities each, a check asks for a thousand lists."""
+
 T = TypeVar("T")
 
 
@@ -150,16 +153,33 @@ class _ApiSpec(_UrlSpec, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class _WorkersSpec(_RedisServerSpec, frozen=True, forbid_unknown_fields=True, kw_only=True):
     kind: Literal["celery", "arq"]
     queues: tuple[str, ...]
+    queue_age: Duration = Duration(300)
+    queue_depth: int | None = None
+    min_workers: int | None = None
 
     def system(self, place: Place) -> Workers:
         if not self.queues:
             raise place.problem("queues", "names no queue")
+        if len(self.queues) > MAX_QUEUES:
+            raise place.problem("queues", f"names more than {MAX_QUEUES} queues; they need entries of their own")
         for index, queue in enumerate(self.queues):
             if not re.fullmatch(r"[!-~]{1,100}", queue):
                 raise place.problem(f"queues[{index}]", "expected 1 to 100 visible ASCII characters")
             if queue in self.queues[:index]:
                 raise place.problem(f"queues[{index}]", f"names {queue!r} twice")
-        return Workers(self.kind, self.server(place), self.queues)
+        for key, count in (("queue_depth", self.queue_depth), ("min_workers", self.min_workers)):
+            if count is not None and count < 1:
+                raise place.problem(key, "expected 1 or more")
+        if self.min_workers is not None and self.kind == "arq":
+            raise place.problem("min_workers", "needs kind: celery; arq's workers can't be counted")
+        return Workers(
+            self.kind,
+            self.server(place),
+            self.queues,
+            queue_age=_positive(place, "queue_age", self.queue_age),
+            queue_depth=self.queue_depth,
+            min_workers=self.min_workers or 0,
+        )
 
 
 class _HostSpec(EntrySpec, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -82,11 +82,18 @@ class Http:
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """Workers of one kind, seen through the Redis that holds their queues."""
+    """Workers of one kind, seen through the Redis that holds their queues.
+
+    They are degraded when a job has waited for longer than ``queue_age`` (seconds), when more jobs than ``queue_depth``
+    wait in one queue, or when fewer than ``min_workers`` of Celery's are online.
+    """
 
     kind: Literal["celery", "arq"]
     server: RedisServer
     queues: tuple[str, ...]
+    queue_age: float = 300.0
+    queue_depth: int | None = None
+    min_workers: int = 0
 
 
 @dataclass(frozen=True, slots=True)

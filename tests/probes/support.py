@@ -36,6 +36,19 @@ OVERRUN: Final = 0.5
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
+class ShiftedClock:
+    """The real time, and so many seconds later."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def time(self) -> float:
+        return time.time() + self.ahead
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+
 class Watched:
     """A system under watch, as the monitor does it, with all attempts so far."""
 

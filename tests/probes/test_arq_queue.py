@@ -16,25 +16,12 @@ from auraconnect_exporter.model import Attempt, Reason
 from auraconnect_exporter.probes.arq_queue import ABANDONED_SECONDS, MAX_DUE_JOBS, Queue
 from auraconnect_exporter.targets import Workers
 from tests.probes.conftest import Watch
-from tests.probes.support import Watched, connected, value, values
+from tests.probes.support import ShiftedClock, Watched, connected, value, values
 from tools.bootstrap import bootstrap
 from tools.servers import Redis, Server
 
 ROOT = Path(__file__).parents[2]
 QUEUE = "payment_webhooks"
-
-
-class ShiftedClock:
-    """The real time, and so many seconds later."""
-
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    def time(self) -> float:
-        return time.time() + self.ahead
-
-    def monotonic(self) -> float:
-        return time.monotonic() + self.ahead
 
 
 def command(*arguments: str) -> list[str | Path]:
@@ -171,4 +158,4 @@ def test_a_queue_is_served_by_who_is_healthy_and_works(
     running: int, age: float, *, has_health_key: bool, served: bool
 ) -> None:
     """A health key, and no job that waits while none runs."""
-    assert Queue("q", 1, running, age, has_health_key=has_health_key).is_served is served
+    assert Queue("q", 1, running, age, has_health_key=has_health_key).is_served() is served

@@ -7,27 +7,26 @@ import base64
 import dataclasses
 import json
 import os
+import socket
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 from celery import Celery  # type: ignore[import-untyped]  # Celery has no types
 from hypothesis import given
 from hypothesis import strategies as st
 
 from auraconnect_exporter.model import Attempt, Reason
-from auraconnect_exporter.probes.celery_queue import (
-    HEARTBEAT_WINDOW_SECONDS,
-    MAX_WORKERS,
-    Heartbeat,
-    parse_heartbeat,
-    priority_lists,
-)
+from auraconnect_exporter.probes.celery_queue import priority_lists
+from auraconnect_exporter.probes.celery_workers import HEARTBEAT_WINDOW_SECONDS, Heartbeat, parse_heartbeat
+from auraconnect_exporter.probes.worker_metrics import MAX_WORKERS
 from tests.builders import collectors
 from tests.probes.conftest import Watch
-from tests.probes.support import Watched, celery, connected, value, values
+from tests.probes.support import ShiftedClock, Watched, celery, connected, value, values
 from tools.servers import Redis, Server
 
 CHANNEL = "/0.celeryev/worker.heartbeat"
@@ -36,13 +35,23 @@ CHANNEL = "/0.celeryev/worker.heartbeat"
 class Worker(Server):
     """A real Celery worker of one process, ready when it says so."""
 
-    def __init__(self, folder: Path, redis: Redis, queues: str) -> None:
+    def __init__(self, folder: Path, redis: Redis, queues: str, name: str = "one@here", prefetch: int = 1) -> None:
         command = [
-            *(sys.executable, "-m", "celery", "-A", "tests.probes.celery_app", "worker"),
-            *("--concurrency", "1", "--queues", queues, "--hostname", "one@here", "--loglevel", "INFO"),
+            *(
+                sys.executable,
+                "-m",
+                "celery",
+                "-A",
+                "tests.probes.celery_app",
+                "worker",
+                "--concurrency",
+                "1",
+                "--without-mingle",
+            ),
+            *("--prefetch-multiplier", str(prefetch), "--queues", queues, "--hostname", name, "--loglevel", "INFO"),
         ]
         env = {**os.environ, "BROKER_URL": redis.url, "PYTHONPATH": str(Path(__file__).parents[2])}
-        super().__init__("celery", command, folder / "celery.log", env=env)
+        super().__init__(name, command, folder / f"{name}.log", env=env)
 
     def is_ready(self) -> bool:
         """Return whether its log says so."""
@@ -98,7 +107,7 @@ async def test_without_a_worker_it_fails_and_still_counts(redis: Redis, app: Cel
     assert attempt.message == "no Celery worker has sent a heartbeat for 10 s"
     assert value(attempt, "worker_online") == 0
     assert value(attempt, "worker_queue_depth", "exports") == 1
-    assert collectors(attempt) == {"queues": False, "workers": False}
+    assert collectors(attempt) == {"queues": False, "in_flight": False, "workers": False}
 
 
 async def test_a_real_worker_lives_works_and_dies(redis: Redis, app: Celery, tmp_path: Path, watch: Watch) -> None:
@@ -126,11 +135,71 @@ async def test_a_real_worker_lives_works_and_dies(redis: Redis, app: Celery, tmp
     assert (attempt.reason, value(attempt, "worker_online")) == (Reason.TIMEOUT, 0)
 
 
-async def until_value(watched: Watched, metric: str, wanted: float) -> Attempt:
+async def test_the_figures_are_those_of_celery_and_redis(
+    redis: Redis, app: Celery, tmp_path: Path, watch: Watch
+) -> None:
+    """At one moment: one job runs, one is held ready, two are scheduled, eleven wait in ten lists, as Celery says too.
+
+    Then the worker is killed with its jobs: they stay in flight, and who comes after it does not run them.
+    """
+    clock = ShiftedClock()
+    system = dataclasses.replace(celery(redis, "payroll_heavy", "exports"), min_workers=1, queue_depth=10)
+    watched = watch(system, clock=clock)
+    name = f"one@{socket.gethostname()}"
+    done = tmp_path / "done"
+    with Worker(tmp_path, redis, "payroll_heavy,exports", name, prefetch=2) as worker:
+        for _ in range(2):
+            app.send_task("wait_for", args=[str(done)], queue="exports", countdown=3600)
+        await until_value(watched, "worker_jobs_in_progress", 2, "exports")
+        for _ in range(2):
+            app.send_task("wait_for", args=[str(done)], queue="payroll_heavy")
+        await until_value(watched, "worker_jobs_in_progress", 2, "payroll_heavy")
+        for number in range(11):
+            app.send_task("wait_for", args=[str(done)], queue="payroll_heavy", priority=number % 10)
+        attempt = await until_value(watched, "worker_active_tasks", 1, name)
+        inspect = app.control.inspect(timeout=1.0, limit=1)
+        said = await asyncio.to_thread(
+            lambda: [inspect.active(), inspect.reserved(), inspect.scheduled(), inspect.stats()]
+        )
+        active, reserved, scheduled, stats = (answer[name] for answer in said)
+        counts = Counter(task["delivery_info"]["routing_key"] for task in [*active, *reserved])
+        counts.update(task["request"]["delivery_info"]["routing_key"] for task in scheduled)
+        assert (len(active), len(reserved), len(scheduled)) == (1, 1, 2)
+        assert values(attempt, "worker_jobs_in_progress") == {(queue,): count for queue, count in counts.items()}
+        assert value(attempt, "worker_active_tasks", name) == len(active)
+        assert value(attempt, "worker_processed_total", name) == sum(stats["total"].values())
+        async with connected(redis) as client:
+            waiting = sum([await client.llen(key) for key in priority_lists("payroll_heavy")])
+        assert value(attempt, "worker_queue_depth", "payroll_heavy") == waiting == 11
+        assert attempt.reading.degraded == ("11 jobs wait in payroll_heavy",)
+        process = psutil.Process(stats["pid"])
+        resident = sum(one.memory_info().rss for one in [process, *process.children(recursive=True)])
+        assert value(attempt, "worker_resident_memory_bytes", name) == pytest.approx(resident, rel=0.3)
+        clock.ahead = system.queue_age + 1
+        late = await watched.until(None)
+        assert value(late, "worker_queue_oldest_job_age_seconds", "payroll_heavy") == pytest.approx(302, abs=5)
+        assert value(late, "worker_queue_oldest_job_age_seconds", "exports") == 0  # what is scheduled is not late
+        assert late.reading.degraded[0].startswith("a job of payroll_heavy has waited for 30")
+        worker.kill()
+    clock.ahead += HEARTBEAT_WINDOW_SECONDS + 1
+    attempt = await watched.attempt()
+    assert attempt.message == (
+        f"no Celery worker has sent a heartbeat for 10 s; {name} fell silent; "
+        "jobs that were taken before and seem to be lost in it: 2"
+    )
+    with Worker(tmp_path, redis, "payroll_heavy", "two@elsewhere"):
+        attempt = await until_value(watched, "worker_active_tasks", 1, "two@elsewhere")
+        told = f"{name} fell silent; jobs that were taken before and seem to be lost in it: 2"
+        assert told in attempt.reading.degraded
+        assert values(attempt, "worker_resident_memory_bytes") == {}
+        done.touch()
+
+
+async def until_value(watched: Watched, metric: str, wanted: float, label: str = "one@here") -> Attempt:
     """Attempt until the worker says this of itself; it speaks every two seconds."""
     for _ in range(100):
         attempt = await watched.attempt()
-        if value(attempt, metric, "one@here") == wanted:
+        if values(attempt, metric).get((label,)) == wanted:
             return attempt
         await asyncio.sleep(0.05)
     raise AssertionError(attempt)
@@ -228,7 +297,7 @@ RECORDED = (  # from Celery 5.7 with Redis as its broker
 
 def test_a_recorded_heartbeat_is_understood() -> None:
     """What a real worker published, read without one."""
-    assert parse_heartbeat(RECORDED) == Heartbeat(worker="one@here", active=3, processed=12)
+    assert parse_heartbeat(RECORDED) == Heartbeat(worker="one@here", active=3, processed=12, pid=17740)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from auraconnect_exporter.probes.host import HostProbe
 from auraconnect_exporter.probes.http_api import HttpProbe
 from auraconnect_exporter.probes.postgres import PostgresProbe
 from auraconnect_exporter.probes.redis_server import RedisProbe
+from auraconnect_exporter.probes.worker_memory import WorkerMemory
 from auraconnect_exporter.targets import Host, Http, Postgres, Redis, Target, Workers
 
 
@@ -23,8 +24,8 @@ def make_probe(target: Target, clock: Clock) -> Probe:
         case Http() as system:
             return HttpProbe(system, clock.monotonic)
         case Workers(kind="celery") as system:
-            return CeleryProbe(system, target.timeout, clock.monotonic)
+            return CeleryProbe(system, target.timeout, clock, WorkerMemory(clock.monotonic))
         case Workers() as system:
-            return ArqProbe(system, clock.time)
+            return ArqProbe(system, clock, WorkerMemory(clock.monotonic))
         case Host() as system:
             return HostProbe(system, target.timeout, clock.monotonic)

@@ -1,104 +1,190 @@
 """arq: how many jobs are due, how long has the oldest been, and does a worker serve each queue.
 
 Source: arq 0.28's ``arq/worker.py`` and ``constants.py``. A queue is a sorted set scored by due time in milliseconds; a
-job stays in it while it runs, marked by ``arq:in-progress:<id>``; a worker keeps ``<queue>:health-check`` alive.
+job stays in it while it runs, marked by ``arq:in-progress:<id>``. A worker writes ``<queue>:health-check`` once an
+interval (an hour unless set), and the key expires a second after the next writing is due. A worker that has room for a
+job asks for one twice a second, by ``ZRANGEBYSCORE``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
-from auraconnect_exporter.model import Metric, Part, Reading, Reason, Sample
+from auraconnect_exporter.model import Clock, Part, Reading, Reason, Sample
 from auraconnect_exporter.probes.base import Probe, ProbeError
-from auraconnect_exporter.probes.celery_queue import ONLINE, QUEUE_DEPTH
 from auraconnect_exporter.probes.redis_connection import explain_redis, open_redis
+from auraconnect_exporter.probes.worker_memory import WorkerMemory
+from auraconnect_exporter.probes.worker_metrics import (
+    ACTIVE_TASKS,
+    JOBS_IN_PROGRESS,
+    ONLINE,
+    PROCESSED,
+    QueueFigures,
+    queue_findings,
+    queue_samples,
+)
 from auraconnect_exporter.targets import Workers
 
-OLDEST_JOB_AGE = Metric(
-    "worker_queue_oldest_job_age_seconds", "gauge", "How long the oldest job that waits has been due.", ("queue",)
-)
-JOBS_IN_PROGRESS = Metric("worker_jobs_in_progress", "gauge", "Jobs that are running.", ("queue",))
-
 ABANDONED_SECONDS: Final = 30.0
-"""A job that has been due for so long, while nothing in its queue runs, has no worker. The worker's own health key can
-outlive it by an hour."""
+"""A job that has been due for so long, while nothing in its queue runs, has no worker. Neither has a queue where
+nothing runs, when nobody has asked for a job for so long. The worker's own health key can outlive it by an hour."""
 
 MAX_DUE_JOBS: Final = 1000
-"""How many of the oldest due jobs are looked at one by one for whether they run."""
+"""How many of the oldest due jobs of a queue are looked at one by one for whether they run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """One queue at one moment: jobs due (running ones apart) and the age of the oldest of them, in seconds."""
+    """One queue at one moment: jobs due (running ones apart) and the age of the oldest of them, in seconds.
+
+    ``ended`` is how many jobs the worker says it has ended, None where it says nothing.
+    """
 
     name: str
     waiting: int
     running: int
     oldest_age: float
     has_health_key: bool
+    ended: int | None = None
 
-    @property
-    def is_served(self) -> bool:
-        """Whether a worker seems to be there."""
-        return self.has_health_key and not (self.oldest_age > ABANDONED_SECONDS and self.running == 0)
+    def is_served(self, *, asked_for: bool = True) -> bool:
+        """Whether a worker seems to be there; ``asked_for`` says whether anybody asks for jobs."""
+        idle = self.running == 0
+        return self.has_health_key and not (idle and (self.oldest_age > ABANDONED_SECONDS or not asked_for))
 
 
 class ArqProbe(Probe):
     """Watches the arq workers of one Redis."""
 
-    collectors = ("queues",)
+    collectors = ("queues", "workers")
 
-    def __init__(self, system: Workers, time: Callable[[], float]) -> None:
+    def __init__(self, system: Workers, clock: Clock, memory: WorkerMemory) -> None:
         self._system = system
-        self._time = time
+        self._clock = clock
+        self._memory = memory
+        self._demand = Demand()
+        self._ended = {queue: Ended() for queue in system.queues}
 
     async def check(self) -> Reading:
         """Read every queue. Fails when one of them has no worker."""
         try:
             async with aclosing(open_redis(self._system.server)) as client:
-                queues = [await _read(client, name, self._time()) for name in self._system.queues]
+                queues = await read_queues(client, self._system.queues, self._clock.time())
+                self._demand.update(await _polls(client), self._clock.monotonic())
         except RedisError as error:
             raise explain_redis(error) from None
-        samples = tuple(sample for queue in queues for sample in queue_samples(queue))
-        samples += (ONLINE.sample(sum(queue.is_served for queue in queues)),)
-        unserved = [queue.name for queue in queues if not queue.is_served]
+        figures = [QueueFigures(queue.name, queue.waiting, queue.oldest_age) for queue in queues]
+        samples = (
+            *queue_samples(figures),
+            *(JOBS_IN_PROGRESS.sample(queue.running, queue.name) for queue in queues),
+        )
+        unserved = [queue.name for queue in queues if not queue.is_served(asked_for=self._demand.exists)]
+        online = ONLINE.sample(len(queues) - len(unserved))
         if unserved:
-            raise ProbeError(Reason.TIMEOUT, f"no arq worker serves {', '.join(unserved)}", samples)
-        return Reading((Part("queues", samples),))
+            raise ProbeError(Reason.TIMEOUT, f"no arq worker serves {', '.join(unserved)}", (*samples, online))
+        workers = (online, *self._worker_samples(queues), *await self._memory.of_arq())
+        return Reading((Part("queues", samples, queue_findings(self._system, figures)), Part("workers", workers)))
+
+    def _worker_samples(self, queues: Sequence[Queue]) -> tuple[Sample, ...]:
+        """Return what is known of the workers of each queue, by its name: they have none of their own."""
+        ended = ((queue.name, self._ended[queue.name].update(queue.ended)) for queue in queues)
+        return (
+            *(ACTIVE_TASKS.sample(queue.running, queue.name) for queue in queues),
+            *(PROCESSED.sample(count, name) for name, count in ended if count is not None),
+        )
 
 
-async def _read(client: Redis, name: str, now: float) -> Queue:
-    """Read one queue in two round trips; ``now`` in Unix seconds."""
-    milliseconds = int(now * 1000)
+class Demand:
+    """Whether any arq worker asks for jobs, from the number of calls that the server has counted."""
+
+    def __init__(self) -> None:
+        self._calls: int | None = None
+        self._looked = 0.0
+        self._quiet = 0.0
+
+    @property
+    def exists(self) -> bool:
+        """Whether somebody has asked of late, or nothing is known of it."""
+        return self._quiet <= ABANDONED_SECONDS
+
+    def update(self, calls: int | None, now: float) -> None:
+        """Take in how many calls there have been; ``now`` is of the monotonic clock.
+
+        A long time without a look counts for little, since then the server may have been the one that was away.
+        """
+        if calls is None or calls != self._calls:
+            self._quiet = 0.0
+        else:
+            self._quiet += min(now - self._looked, ABANDONED_SECONDS / 2)
+        self._calls, self._looked = calls, now
+
+
+class Ended:
+    """The count of ended jobs in a health key, which several workers of a queue overwrite for each other.
+
+    A worker that starts says 0 first. A count that falls to anything else is another worker's: as a counter it would
+    look like thousands of jobs at once, so none is told until one begins anew.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._mixed = False
+
+    def update(self, count: int | None) -> int | None:
+        """Return the count, or None when it can't be one worker's."""
+        if count is None:
+            return None
+        self._mixed = count != 0 and (self._mixed or count < self._last)
+        self._last = count
+        return None if self._mixed else count
+
+
+async def read_queues(client: Redis, names: Sequence[str], now: float) -> list[Queue]:
+    """Read queues in two round trips; ``now`` in Unix seconds. Raises RedisError."""
+    until = int(now * 1000)
     pipeline = client.pipeline(transaction=False)
-    pipeline.zcount(name, "-inf", milliseconds)
-    pipeline.zrange(name, "-inf", milliseconds, byscore=True, withscores=True, offset=0, num=MAX_DUE_JOBS)
-    pipeline.exists(f"{name}:health-check")
-    due, oldest, health_key = await pipeline.execute()
-    marks = client.pipeline(transaction=False)
-    for job, _ in oldest:
-        marks.exists(b"arq:in-progress:" + job)
-    runs = await marks.execute() if oldest else []
-    waiting_since = [score for (_, score), is_running in zip(oldest, runs, strict=True) if not is_running]
-    return Queue(
-        name=name,
-        waiting=due - sum(runs),
-        running=sum(runs),
-        oldest_age=now - min(waiting_since) / 1000 if waiting_since else 0.0,
-        has_health_key=bool(health_key),
-    )
+    for name in names:
+        pipeline.zcount(name, "-inf", until)
+        pipeline.zrange(name, "-inf", until, byscore=True, withscores=True, offset=0, num=MAX_DUE_JOBS)
+        pipeline.get(f"{name}:health-check")
+    found = await pipeline.execute()
+    rows = list(zip(names, found[::3], found[1::3], found[2::3], strict=True))
+    keys = [b"arq:in-progress:" + job for _, _, oldest, _ in rows for job, _ in oldest]
+    marks = iter(await client.mget(keys) if keys else [])
+    queues = []
+    for name, due, oldest, line in rows:
+        waiting_since = [due_time for _, due_time in oldest if next(marks) is None]
+        running = len(oldest) - len(waiting_since)
+        queues.append(
+            Queue(
+                name=name,
+                waiting=due - running,
+                running=running,
+                oldest_age=now - waiting_since[0] / 1000 if waiting_since else 0.0,
+                has_health_key=line is not None,
+                ended=parse_health_check(line or b""),
+            )
+        )
+    return queues
 
 
-def queue_samples(queue: Queue) -> tuple[Sample, ...]:
-    """Return what one queue shows."""
-    return (
-        QUEUE_DEPTH.sample(queue.waiting, queue.name),
-        JOBS_IN_PROGRESS.sample(queue.running, queue.name),
-        OLDEST_JOB_AGE.sample(queue.oldest_age, queue.name),
-    )
+def parse_health_check(line: bytes) -> int | None:
+    """Return how many jobs a worker says it has ended, well or not; None where the line does not say."""
+    match = re.search(rb"\bj_complete=(\d{1,15}) j_failed=(\d{1,15}) j_retried=(\d{1,15})\b", line)
+    return sum(map(int, match.groups())) if match else None
+
+
+async def _polls(client: Redis) -> int | None:
+    """Return how often the server has been asked for what is due; None for a user who may not know."""
+    try:
+        statistics = await client.info("commandstats")
+    except NoPermissionError:
+        return None
+    return int(statistics.get("cmdstat_zrangebyscore", {}).get("calls", 0))

@@ -1,76 +1,47 @@
-r"""Celery on a Redis broker: how deep are the queues, and which workers live.
+r"""Celery on a Redis broker: how deep are the queues, what is in flight, and which workers live.
 
 Source: kombu's Redis transport (a queue ``q`` is the list ``q`` and one more for each priority step,
-``q\x06\\x16<priority>``) and Celery's monitoring guide (workers publish ``worker-heartbeat`` every two seconds, also
-without ``-E``). Checked against Celery 5.7.
+``q\x06\\x16<priority>``). Checked against Celery 5.7.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Final
 
-import msgspec
 from redis import exceptions
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
-from auraconnect_exporter.model import Metric, Part, Reading, Reason, Sample
+from auraconnect_exporter.model import Clock, Part, Reading, Reason
 from auraconnect_exporter.probes.base import Probe, ProbeError
-from auraconnect_exporter.probes.redis_connection import explain_redis, open_redis
-from auraconnect_exporter.targets import Workers
-
-QUEUE_DEPTH = Metric("worker_queue_depth", "gauge", "Jobs that wait, of all priorities.", ("queue",))
-ONLINE = Metric("worker_online", "gauge", "Workers that are alive.")
-ACTIVE_TASKS = Metric("worker_active_tasks", "gauge", "Tasks that the worker is running.", ("worker",))
-PROCESSED = Metric(
-    "worker_processed_total", "counter", "Tasks that the worker has taken since it started.", ("worker",)
+from auraconnect_exporter.probes.celery_in_flight import InFlight, in_progress, left_behind, waiting_ages
+from auraconnect_exporter.probes.celery_waiting import WaitingSince
+from auraconnect_exporter.probes.celery_workers import (
+    HEARTBEAT_WINDOW_SECONDS,
+    Heartbeat,
+    Roll,
+    parse_heartbeat,
+    worker_samples,
 )
-
-HEARTBEAT_WINDOW_SECONDS: Final = 10.0
-"""A worker is alive this long after its last heartbeat, five of them by default."""
+from auraconnect_exporter.probes.redis_connection import explain_redis, open_redis
+from auraconnect_exporter.probes.worker_memory import WorkerMemory
+from auraconnect_exporter.probes.worker_metrics import (
+    JOBS_IN_PROGRESS,
+    ONLINE,
+    QueueFigures,
+    queue_findings,
+    queue_samples,
+)
+from auraconnect_exporter.targets import Workers
 
 WAIT_SHARE: Final = 0.8
 """How much of the deadline a check waits for a first heartbeat."""
 
 PRIORITIES: Final = range(10)
-MAX_WORKERS: Final = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """What a worker says of itself."""
-
-    worker: str
-    active: int
-    processed: int
-
-
-_Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
-
-
-class _Envelope(msgspec.Struct):
-    body: str
-
-
-class _Body(msgspec.Struct):
-    hostname: Annotated[str, msgspec.Meta(min_length=1)]
-    active: _Count = 0
-    processed: _Count = 0
-
-
-def parse_heartbeat(message: bytes) -> Heartbeat | None:
-    """Return the heartbeat in a pub/sub message of kombu's; None for anything else."""
-    try:
-        envelope = msgspec.json.decode(message, type=_Envelope)
-        body = msgspec.json.decode(base64.b64decode(envelope.body), type=_Body)
-    except (ValueError, RecursionError):  # msgspec's and base64's errors are ValueErrors; deep nesting is not
-        return None
-    return Heartbeat(body.hostname[:100], body.active, body.processed)
 
 
 def priority_lists(queue: str) -> list[str]:
@@ -84,21 +55,29 @@ class CeleryProbe(Probe):
     Keeps one subscription to the heartbeats from check to check; the server holds what comes in between.
     """
 
-    collectors = ("queues", "workers")
+    collectors = ("queues", "in_flight", "workers")
 
-    def __init__(self, system: Workers, timeout: float, monotonic: Callable[[], float]) -> None:
+    def __init__(self, system: Workers, timeout: float, clock: Clock, memory: WorkerMemory) -> None:
         self._system = system
         self._patience = timeout * WAIT_SHARE
-        self._monotonic = monotonic
+        self._clock = clock
+        self._memory = memory
+        self._lists = {queue: priority_lists(queue) for queue in system.queues}
+        self._waiting = WaitingSince()
+        self._in_flight = InFlight()
+        self._channels = [f"/{system.server.database}.celeryev/worker.{event}" for event in ("heartbeat", "offline")]
         self._client: Redis | None = None
         self._subscription: PubSub | None = None
-        self._heard: dict[str, tuple[float, Heartbeat]] = {}
+        self._roll = Roll(clock)
 
     async def check(self) -> Reading:
-        """Count the queues and listen for workers. Fails when there is no live worker."""
+        """Read the queues and listen for workers. Fails when there is no live worker."""
         until = asyncio.get_running_loop().time() + self._patience
         try:
-            depths = await self._depths()
+            async with aclosing(open_redis(self._system.server)) as client:
+                lengths = await self._lengths(client)
+                age_problem = await self._look_at_waiting(client, lengths)
+                flight_problem = await self._look_in_flight(client)
             try:
                 alive = await self._listen(until)
             except exceptions.ConnectionError:  # the subscription may have been cut since the last check
@@ -110,10 +89,28 @@ class CeleryProbe(Probe):
         except BaseException:
             await self.close()
             raise
+        active = sum(heartbeat.active for heartbeat in alive)
+        queues = self._queues(lengths, active)
+        running = tuple(
+            JOBS_IN_PROGRESS.sample(count, queue)
+            for queue, count in in_progress(self._in_flight.jobs, self._system.queues).items()
+        )
+        abandoned = self._abandoned(active)
         if not alive:
-            message = f"no Celery worker has sent a heartbeat for {HEARTBEAT_WINDOW_SECONDS:g} s"
-            raise ProbeError(Reason.TIMEOUT, message, (*depths, ONLINE.sample(0)))
-        return Reading((Part("queues", depths), Part("workers", (ONLINE.sample(len(alive)), *worker_samples(alive)))))
+            message = "; ".join(
+                (f"no Celery worker has sent a heartbeat for {HEARTBEAT_WINDOW_SECONDS:g} s", *abandoned)
+            )
+            raise ProbeError(Reason.TIMEOUT, message, (*queue_samples(queues), *running, ONLINE.sample(0)))
+        memory = await self._memory.of_celery({heartbeat.worker: heartbeat.pid for heartbeat in alive})
+        return Reading(
+            (
+                Part("queues", queue_samples(queues), queue_findings(self._system, queues), age_problem),
+                Part("in_flight", running, abandoned, flight_problem),
+                Part(
+                    "workers", (ONLINE.sample(len(alive)), *worker_samples(alive), *memory), self._missing(len(alive))
+                ),
+            )
+        )
 
     async def close(self) -> None:
         """Drop the subscription; the heartbeats heard so far still count."""
@@ -124,18 +121,59 @@ class CeleryProbe(Probe):
         if client is not None:
             await client.aclose()
 
-    async def _depths(self) -> tuple[Sample, ...]:
-        async with aclosing(open_redis(self._system.server)) as client:
-            pipeline = client.pipeline(transaction=False)
-            for queue in self._system.queues:
-                for key in priority_lists(queue):
-                    pipeline.llen(key)
-            lengths = await pipeline.execute()
-        steps = len(PRIORITIES)
-        return tuple(
-            QUEUE_DEPTH.sample(sum(lengths[index * steps : (index + 1) * steps]), queue)
-            for index, queue in enumerate(self._system.queues)
+    async def _lengths(self, client: Redis) -> dict[str, int]:
+        """Return the length of each list of each queue."""
+        keys = [key for lists in self._lists.values() for key in lists]
+        pipeline = client.pipeline(transaction=False)
+        for key in keys:
+            pipeline.llen(key)
+        return dict(zip(keys, await pipeline.execute(), strict=True))
+
+    async def _look_at_waiting(self, client: Redis, lengths: Mapping[str, int]) -> str:
+        """Look for how long jobs wait; return why not, where the right to it is missing."""
+        try:
+            await self._waiting.look(client, lengths, self._clock.monotonic())
+        except exceptions.NoPermissionError as error:
+            return f"the age of jobs is not known: {error}"
+        return ""
+
+    async def _look_in_flight(self, client: Redis) -> str:
+        """Look for jobs in flight; return why not, where the right to it is missing, or why not all are known."""
+        try:
+            await self._in_flight.look(client, self._clock.monotonic())
+        except exceptions.NoPermissionError as error:
+            return f"jobs in flight are not known: {error}"
+        return self._in_flight.problem
+
+    def _queues(self, lengths: Mapping[str, int], active: int) -> list[QueueFigures]:
+        """Return the queues as they are: jobs that wait in Redis, or in the hands of a worker that is busy."""
+        monotonic = self._clock.monotonic()
+        held = waiting_ages(self._in_flight.jobs, active, self._clock.time())
+        return [
+            QueueFigures(
+                queue,
+                waiting=sum(lengths[key] for key in lists),
+                oldest_age=max(held.get(queue, 0.0), *(self._waiting.age(key, monotonic) for key in lists)),
+            )
+            for queue, lists in self._lists.items()
+        ]
+
+    def _abandoned(self, active: int) -> tuple[str, ...]:
+        """Say so when a worker has fallen silent and jobs from before are still in flight."""
+        jobs = self._in_flight.jobs
+        lost = self._roll.lost_since(min((job.taken for job in jobs), default=math.inf))
+        if lost is None:
+            return ()
+        worker, until = lost
+        count = left_behind(jobs, until, active, self._clock.time())
+        return (
+            (f"{worker} fell silent; jobs that were taken before and seem to be lost in it: {count}",) if count else ()
         )
+
+    def _missing(self, online: int) -> tuple[str, ...]:
+        """Say so when fewer workers live than there should be."""
+        wanted = self._system.min_workers
+        return (f"{online} of {wanted} workers are online",) if online < wanted else ()
 
     async def _listen(self, until: float) -> list[Heartbeat]:
         """Take in what has arrived; when nobody is known to live, wait for the first, on the loop's clock ``until``."""
@@ -143,14 +181,14 @@ class CeleryProbe(Probe):
             self._client = open_redis(self._system.server)
         if self._subscription is None:
             self._subscription = self._client.pubsub()
-            await self._subscription.subscribe(f"/{self._system.server.database}.celeryev/worker.heartbeat")
+            await self._subscription.subscribe(*self._channels)
         try:
             async with asyncio.timeout_at(until):
-                while await self._take(self._subscription, wait=not self._alive()):
+                while await self._take(self._subscription, wait=not self._roll.alive()):
                     pass
         except TimeoutError:
             pass
-        return self._alive()
+        return self._roll.alive()
 
     async def _take(self, subscription: PubSub, *, wait: bool) -> bool:
         """Take one message in; False when none has arrived (and none was waited for)."""
@@ -158,19 +196,5 @@ class CeleryProbe(Probe):
         is_published = message is not None and message["type"] == "message"  # others tell of the subscription itself
         heartbeat = parse_heartbeat(message["data"]) if is_published else None
         if heartbeat is not None:
-            self._heard[heartbeat.worker] = (self._monotonic(), heartbeat)
+            self._roll.hear(heartbeat, leaves=message["channel"] == self._channels[1].encode())
         return message is not None or wait
-
-    def _alive(self) -> list[Heartbeat]:
-        since = self._monotonic() - HEARTBEAT_WINDOW_SECONDS
-        newest = sorted(self._heard.items(), key=lambda item: item[1][0], reverse=True)[:MAX_WORKERS]
-        self._heard = {worker: heard for worker, heard in newest if heard[0] >= since}
-        return [heartbeat for _, heartbeat in self._heard.values()]
-
-
-def worker_samples(alive: Iterable[Heartbeat]) -> tuple[Sample, ...]:
-    """Return what each live worker says, in the order of their names."""
-    by_name = sorted(alive, key=lambda heartbeat: heartbeat.worker)
-    return tuple(ACTIVE_TASKS.sample(heartbeat.active, heartbeat.worker) for heartbeat in by_name) + tuple(
-        PROCESSED.sample(heartbeat.processed, heartbeat.worker) for heartbeat in by_name
-    )
