@@ -37,18 +37,9 @@ class Worker(Server):
 
     def __init__(self, folder: Path, redis: Redis, queues: str, name: str = "one@here", prefetch: int = 1) -> None:
         command = [
-            *(
-                sys.executable,
-                "-m",
-                "celery",
-                "-A",
-                "tests.probes.celery_app",
-                "worker",
-                "--concurrency",
-                "1",
-                "--without-mingle",
-            ),
-            *("--prefetch-multiplier", str(prefetch), "--queues", queues, "--hostname", name, "--loglevel", "INFO"),
+            *(sys.executable, "-m", "celery", "-A", "tests.probes.celery_app", "worker"),
+            *("--concurrency", "1", "--without-mingle", "--loglevel", "INFO"),
+            *("--prefetch-multiplier", str(prefetch), "--queues", queues, "--hostname", name),
         ]
         env = {**os.environ, "BROKER_URL": redis.url, "PYTHONPATH": str(Path(__file__).parents[2])}
         super().__init__(name, command, folder / f"{name}.log", env=env)
