@@ -34,6 +34,7 @@ class FakeAlertmanager:
     def __init__(self, clock: FakeClock) -> None:
         self._clock = clock
         self.started = at(-86_400)
+        self.config = ""
         self.away = False
         self.refuses = False
         self.held: dict[str, AlertmanagerAlert] = {}
@@ -42,7 +43,13 @@ class FakeAlertmanager:
         """Of each call: by alertname when it begins and ends."""
 
     def hold(
-        self, fingerprint: str = "f1", *, starts: float = 10, silenced: bool = False, labels: Labels = LABELS
+        self,
+        fingerprint: str = "f1",
+        *,
+        starts: float = 10,
+        silenced: bool = False,
+        labels: Labels = LABELS,
+        receivers: tuple[str, ...] = ("incident-log", "oncall-engineer-page"),
     ) -> None:
         now = moment(self._clock.time())
         said = report_of(labels, starts, fingerprint=fingerprint)
@@ -55,6 +62,7 @@ class FakeAlertmanager:
             updated_at=now,
             state="suppressed" if silenced else "active",
             silenced_by=("s1",) if silenced else (),
+            receivers=receivers,
         )
 
     def restart_empty(self) -> None:
@@ -72,7 +80,7 @@ class FakeAlertmanager:
 
     async def status(self) -> AlertmanagerStatus:
         self._answer()
-        return AlertmanagerStatus("0.28.0", self.started)
+        return AlertmanagerStatus("0.28.0", self.started, self.config)
 
     async def post(self, alerts: Iterable[PostableAlert]) -> None:
         self._answer()
@@ -777,6 +785,45 @@ async def test_a_page_of_an_alert_can_be_acknowledged(world: World) -> None:
     await world.alerts.acknowledge_page(key, BOB)
     assert [episode.acknowledged_by for episode in world.alerts.open] == ["bob"]
     assert len(await world.book.episodes()) == 1
+
+
+# ── Hours ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+HOURS = """
+route:
+  receiver: oncall-engineer-page
+  routes:
+    - {receiver: support-team-notify, active_time_intervals: [office-hours]}
+time_intervals:
+  - name: office-hours
+    time_intervals: [{times: [{start_time: "20:30", end_time: "20:35"}]}]
+"""  # the clock of these tests begins at 20:26:40
+
+
+async def test_what_the_hours_mute_is_suppressed(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Until they begin, and from their end on; what pages is not. The same configuration is read once."""
+    world.alertmanager.config = HOURS
+    world.alertmanager.hold(
+        "f1", labels={**LABELS, "severity": "info"}, receivers=("incident-log", "support-team-notify")
+    )
+    world.alertmanager.hold("f2")
+    found = []
+    for _ in range(12):
+        await world.pass_time(60, firing=True)
+        by_fingerprint = {episode.fingerprint: episode.id for episode in world.alerts.open}
+        assert by_fingerprint["f2"] not in world.alerts.suppressed
+        found.append(by_fingerprint["f1"] in world.alerts.suppressed)
+    assert found == [True] * 3 + [False] * 5 + [True] * 4
+    assert "can't be read" not in caplog.text
+
+
+async def test_hours_that_cant_be_read_mute_nobody(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """That is said once: a page too many is better than one too few."""
+    world.alertmanager.config = HOURS.replace("20:30", "noon")
+    world.alertmanager.hold(receivers=("support-team-notify",))
+    await world.pass_time(120, firing=True)
+    assert world.alerts.suppressed == frozenset()
+    assert caplog.text.count("time intervals can't be read") == 1
 
 
 # ── Ends that PagerDuty has not heard of ─────────────────────────────────────────────────────────────────────────────

@@ -17,7 +17,7 @@ FLOORS = [
     {"endpoints"},
     {"store"},
     {"ledger", "clients"},
-    {"figures", "reconciliation"},
+    {"figures", "reconciliation", "muting"},
     {"alerts"},
     {"schema"},
     {"config"},

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Final, Protocol, TypeVar
 
-from auraconnect_exporter import ledger, reconciliation
+from auraconnect_exporter import ledger, muting, reconciliation
 from auraconnect_exporter.clients import pagerduty
 from auraconnect_exporter.clients.alertmanager import (
     AlertmanagerAlert,
@@ -108,6 +108,8 @@ class Alerts:
         self._untold: dict[str, Moment] = {}
         """Since when it is over what PagerDuty believes to go on, by fingerprint; and when that was told last."""
         self._told_again: dict[str, Moment] = {}
+        self._hours: dict[str, tuple[str, muting.Hours]] = {}
+        """Of each Alertmanager the configuration that it runs with, and what that says of hours."""
         self._doubt = asyncio.Event()
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -303,6 +305,7 @@ class Alerts:
         listed = await self._attempt(name, "ask what fires", alertmanager.alerts()) if status else None
         if status is None or listed is None:
             return None
+        now, hours = self._now(), self._hours_of(name, status[0].config)
         reports = [
             Report(
                 alert.fingerprint,
@@ -310,11 +313,28 @@ class Alerts:
                 alert.annotations,
                 alert.starts_at,
                 updated=alert.updated_at,
-                suppressed=alert.suppressed,
+                suppressed=alert.suppressed or hours.muted(alert.receivers, now),
             )
             for alert in listed[0]
         ]
-        return reports, self._now() - status[0].started_at >= reconciliation.SETTLED
+        return reports, now - status[0].started_at >= reconciliation.SETTLED
+
+    def _hours_of(self, name: str, config: str) -> muting.Hours:
+        """Return the hours of an Alertmanager's configuration, which is read anew only when it has changed."""
+        known = self._hours.get(name)
+        if known and known[0] == config:
+            return known[1]
+        hours = muting.Hours()
+        if config:
+            try:
+                hours = muting.parse(config)
+            except muting.UnusableHours as problem:
+                log.warning(
+                    "an Alertmanager's time intervals can't be read; what they mute counts as seen",
+                    extra={"what": name, "reason": str(problem)},
+                )
+        self._hours[name] = config, hours
+        return hours
 
     async def tell(self) -> float | None:
         """Tell every Alertmanager of the posted alerts that are open, and of those whose end it may not know."""

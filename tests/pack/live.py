@@ -53,6 +53,10 @@ class Live:
         """Tell that alerts are over."""
         post(self.alertmanager, *(over(labels) for labels in alerts))
 
+    def reload(self) -> None:
+        """Let Alertmanager read its configuration again."""
+        _send(self.alertmanager, "POST", "/-/reload")
+
     def messages(self, about: str) -> dict[str, list[Message]]:
         """Return the messages in which a text occurs, by channel and in their order."""
         to = self.channels

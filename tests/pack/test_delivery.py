@@ -4,15 +4,22 @@ By the oldest and the newest Alertmanager, with the pack's configuration, to ser
 ones do.
 """
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.pack.live import NEVER, NOTICE, PAGE, Config, Labels, Live, alert, live, quick
+from auraconnect_exporter.alerts import Alerts
+from auraconnect_exporter.clients.alertmanager import Alertmanager
+from auraconnect_exporter.clients.server import Server, base
+from auraconnect_exporter.store import open_store
+from tests.pack.live import ALWAYS, BASE, NEVER, NOTICE, PAGE, Config, Labels, Live, alert, live, quick
 
 SNS = "arn:aws:sns:us-east-1:000000000000:auraconnect"
 
@@ -122,7 +129,7 @@ def test_the_webhook_learns_which_alerts_a_page_is_about(told: Live) -> None:
     """Its group's key hashes to PagerDuty's, so that acknowledging there acknowledges these alerts."""
     for (severity, _), (labels, _) in CELLS.items():
         target = labels["target"]
-        told.wait(target, NOTICE)
+        told.wait(target, PAGE if severity == "critical" else NOTICE)
         if severity == "critical":
             told.log.wait_for(partial(keys_are_known, told, target), 10)
             assert keys(told, target) <= {event.dedup_key for event in told.channels.pagerduty.triggers}
@@ -165,6 +172,44 @@ def test_infos_wait_for_office_hours_at_every_level(release: str, tmp_path: Path
         running.fire(CELLS["warning", "primary"][0])
         running.wait("w-first", NOTICE)
         assert [running.messages(labels["target"]) for labels in infos] == [{channel: [] for channel in PAGE}] * 3
+
+
+async def test_the_exporter_knows_what_the_hours_mute(release: str, tmp_path: Path) -> None:
+    """Out of hours an info is suppressed, so its ladder waits, and no warning; with other hours it is seen."""
+    info, warning = CELLS["info", "primary"][0], CELLS["warning", "primary"][0]
+
+    def closed(config: Config) -> None:
+        quick(config)
+        config["time_intervals"][0]["time_intervals"] = NEVER
+
+    async with AsyncExitStack() as ending:
+        running = ending.enter_context(live(tmp_path, release, closed))
+        store = open_store("", tmp_path / "data")
+        ending.push_async_callback(store.close)
+        client = Alertmanager(Server(base(running.alertmanager.url)))
+        ending.push_async_callback(client.close)
+        exporter = Alerts(store, time, {"alertmanager": client}, None, BASE)
+        await exporter.start()
+        ending.push_async_callback(exporter.close)
+
+        async def suppressed(*severities: str) -> None:
+            async with asyncio.timeout(20):
+                while severities != tuple(
+                    episode.identity.severity for episode in exporter.open if episode.id in exporter.suppressed
+                ):
+                    await exporter.reconcile()
+                    await asyncio.sleep(0.1)
+
+        running.fire(info, warning)
+        await suppressed("info")
+        assert len(exporter.open) == 2
+        path = tmp_path / "alertmanager.yml"
+        config = yaml.safe_load(path.read_text())
+        config["time_intervals"][0]["time_intervals"] = ALWAYS
+        path.write_text(yaml.safe_dump(config))
+        running.reload()
+        await suppressed()
+        assert len(exporter.open) == 2
 
 
 def test_a_critical_page_is_delivered_within_two_seconds(release: str, tmp_path: Path) -> None:

@@ -79,8 +79,8 @@ class Webhook:
 class AlertmanagerAlert:
     """An alert that Alertmanager holds, which therefore fires; ``ends_at`` is when it is over unless sent again.
 
-    ``state`` may be a word that is newer than we are. ``muted_by`` are time intervals; 0.25 does not tell them,
-    and 0.33 has a place for them but leaves it empty in this list.
+    ``state`` may be a word that is newer than we are. ``receivers`` are those of all routes that it takes. ``muted_by``
+    are time intervals; 0.25 does not tell them, and 0.33 has a place for them but leaves it empty in this list.
     """
 
     fingerprint: str
@@ -93,6 +93,7 @@ class AlertmanagerAlert:
     silenced_by: tuple[str, ...] = ()
     inhibited_by: tuple[str, ...] = ()
     muted_by: tuple[str, ...] = ()
+    receivers: tuple[str, ...] = ()
     generator_url: str = ""
 
     @property
@@ -114,10 +115,14 @@ class PostableAlert:
 
 @dataclass(frozen=True, slots=True)
 class AlertmanagerStatus:
-    """Who answers, and since when: one that was started a moment ago may not know yet what fires."""
+    """Who answers, and since when: one that was started a moment ago may not know yet what fires.
+
+    ``config`` is the configuration that it runs with, as YAML, without secrets.
+    """
 
     version: str
     started_at: Moment
+    config: str = ""
 
 
 class Alertmanager:
@@ -151,10 +156,11 @@ class Alertmanager:
         await self._client.post_json("/api/v2/alerts", [_postable(alert) for alert in alerts])
 
     async def status(self) -> AlertmanagerStatus:
-        """Return its version and when it was started."""
+        """Return its version, when it was started, and its configuration."""
         answer = await self._client.get("/api/v2/status", _Status)
         try:
-            return AlertmanagerStatus(answer.version_info.version, _moment(answer.uptime, "uptime"))
+            started = _moment(answer.uptime, "uptime")
+            return AlertmanagerStatus(answer.version_info.version, started, answer.config.original)
         except UnusableWebhook as problem:
             raise self._client.failed(f"answers what can't be read: {problem}") from None
 
@@ -225,6 +231,10 @@ class _ListedStatus(msgspec.Struct, rename="camel"):
     muted_by: list[str] | None = None
 
 
+class _Receiver(msgspec.Struct):
+    name: str
+
+
 class _ListedAlert(msgspec.Struct, rename="camel"):
     fingerprint: str
     labels: dict[str, str]
@@ -233,6 +243,7 @@ class _ListedAlert(msgspec.Struct, rename="camel"):
     updated_at: str
     status: _ListedStatus
     annotations: dict[str, str] = {}
+    receivers: list[_Receiver] = []
     generator_url: str = msgspec.field(name="generatorURL", default="")
 
     def checked(self) -> AlertmanagerAlert:
@@ -248,6 +259,7 @@ class _ListedAlert(msgspec.Struct, rename="camel"):
             silenced_by=tuple(self.status.silenced_by or ()),
             inhibited_by=tuple(self.status.inhibited_by or ()),
             muted_by=tuple(self.status.muted_by or ()),
+            receivers=tuple(receiver.name for receiver in self.receivers),
             generator_url=_text(self.generator_url, "generatorURL", MAX_VALUE),
         )
 
@@ -256,9 +268,14 @@ class _VersionInfo(msgspec.Struct):
     version: str
 
 
+class _Config(msgspec.Struct):
+    original: str = ""
+
+
 class _Status(msgspec.Struct, rename="camel"):
     version_info: _VersionInfo
     uptime: str
+    config: _Config = msgspec.field(default_factory=_Config)
 
 
 def _postable(alert: PostableAlert) -> dict[str, Any]:

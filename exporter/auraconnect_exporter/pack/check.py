@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from auraconnect_exporter.pack.routing import LOG, MATRIX, Routing, channels, last_line
+from auraconnect_exporter.muting import LOG
+from auraconnect_exporter.pack.routing import MATRIX, Routing, channels, last_line
 
 WebhookCheck = Callable[[str, str], str]
 """Tells a webhook's URL, with a bearer token, of nothing; returns what is wrong, or nothing."""

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import yaml
 
+from auraconnect_exporter.muting import LOG
+
 TIMEOUT: Final = 30.0
 """Seconds for one call of amtool."""
 
@@ -41,9 +43,6 @@ MATRIX: Final[Mapping[tuple[str, str], str]] = {
     ("info", "manager"): "team-lead-notify",
 }
 """The escalation matrix of the procedure: the receiver of each severity and level."""
-
-LOG: Final = "incident-log"
-"""The receiver that tells the incident store, before all others."""
 
 
 class PackProblem(Exception):
