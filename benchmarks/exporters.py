@@ -3,9 +3,9 @@
     python -m benchmarks.exporters [--seconds 300] [--targets 10 100 300] [--series 1000 10000]
 
 1. A real PostgreSQL, a real Redis and a small HTTP server are watched by node, postgres, redis and blackbox exporter,
-   and by ours. For so many seconds a client asks each every 5 s, as Prometheus does (kept connection, OpenMetrics, gzip).
-   The four read their system when they are asked; ours checks its targets every 5 s by itself, and that is part of what
-   it costs. Each moment's answers are new: no scrape finds what another has just made.
+   and by ours. For so many seconds a client asks each every 5 s, as Prometheus does: on a kept connection, for
+   OpenMetrics, compressed. The four read their system when they are asked; ours checks its targets every 5 s by itself,
+   and that is part of what it costs.
 2. Ours with ten, a hundred and three hundred targets, a third of each kind. How late its checks begin is compared with
    how late an event loop wakes that does nothing else, in the same seconds: the machine is busy with others, too.
 3. Ours with a thousand and ten thousand series, of arq's queues.
@@ -33,7 +33,6 @@ from urllib.parse import urlsplit
 import psutil
 import redis as redis_client
 
-from benchmarks.api import wait_for
 from tools.servers import HTTPServer, PostgreSQL, Redis, Server, free_port, program
 
 SCRAPE_BAR = 0.2
@@ -182,13 +181,12 @@ def growth_report(grown: Sequence[Grown]) -> tuple[str, bool]:
     ten, hundred = by_count.get(10), by_count.get(100)
     if ten is None or hundred is None:
         return "\n".join(lines), True
-    growth, late = hundred.cost.resident / ten.cost.resident, hundred.late - hundred.idle
-    lines += [
-        "",
+    growth, behind = hundred.cost.resident / ten.cost.resident, hundred.late - hundred.idle
+    verdict = (
         f"100 targets: {growth:.2f} times the memory of 10 (bar: under {GROWTH_BAR:g}), and checks begin "
-        f"{late * 1e3:.1f} ms later than an idle loop wakes (bar: under {LATENESS_BAR * 1e3:g} ms).",
-    ]
-    return "\n".join(lines), growth < GROWTH_BAR and late < LATENESS_BAR
+        f"{behind * 1e3:.1f} ms later than an idle loop wakes (bar: under {LATENESS_BAR * 1e3:g} ms)."
+    )
+    return "\n".join([*lines, "", verdict]), growth < GROWTH_BAR and behind < LATENESS_BAR
 
 
 def series_report(costs: Sequence[Cost]) -> str:
@@ -197,8 +195,7 @@ def series_report(costs: Sequence[Cost]) -> str:
         "| series | scrape: median, ms | p99, ms | CPU, s an hour | RSS, MB | PSS, MB |",
         "|---|---|---|---|---|---|",
     ]
-    for cost in costs:
-        lines.append(f"| {cost.series} | {' | '.join(f'{figure:.1f}' for figure in _figures([cost]))} |")
+    lines += [f"| {cost.series} | {' | '.join(f'{figure:.1f}' for figure in _figures([cost]))} |" for cost in costs]
     return "\n".join(lines)
 
 
@@ -279,7 +276,15 @@ def ours(folder: Path, sections: Mapping[str, object]) -> Iterator[Watched]:
 
 
 def _environment(more: Mapping[str, str]) -> dict[str, str]:
-    systems = ("DATABASE_URL", "REDIS_URL", "API_URL", "WORKER_QUEUES", "STORE_URL", "PROMETHEUS_URL", "ALERTMANAGER_URL")
+    systems = (
+        "DATABASE_URL",
+        "REDIS_URL",
+        "API_URL",
+        "WORKER_QUEUES",
+        "STORE_URL",
+        "PROMETHEUS_URL",
+        "ALERTMANAGER_URL",
+    )
     kept = {name: value for name, value in os.environ.items() if name not in systems}
     return {**kept, "PYTHONPATH": f"{_ROOT / 'exporter'}:{_ROOT}", **more}
 
@@ -358,7 +363,7 @@ def beside(folder: Path, postgres: PostgreSQL, redis: Redis, api: str, seconds: 
 def with_targets(folder: Path, systems: Mapping[str, str], count: int, seconds: float) -> Grown:
     """Measure ours with so many targets, a third of each kind."""
     kinds = list(systems)
-    sections: dict[str, list[dict[str, str]]] = {kind: [] for kind in kinds} | {"host": []}
+    sections: dict[str, list[dict[str, str]]] = {kind: [] for kind in (*kinds, "host")}
     for number in range(count):
         kind = kinds[number % len(kinds)]
         sections[kind].append({"name": f"target-{number}", "url": systems[kind]})
@@ -376,9 +381,7 @@ def with_series(folder: Path, redis: Redis, count: int, seconds: float) -> Cost:
             client.set(f"queue-{number}:health-check", "here")
     names = [f"queue-{number}" for number in range(QUEUES)]
     targets = max(1, round(count / (3 * QUEUES)))
-    entries = [
-        {"name": f"arq-{number}", "kind": "arq", "url": redis.url, "queues": names} for number in range(targets)
-    ]
+    entries = [{"name": f"arq-{number}", "kind": "arq", "url": redis.url, "queues": names} for number in range(targets)]
     with ours(folder / f"series-{count}", {"workers": entries, "host": []}) as own:
         time.sleep(2 * EVERY)
         costs, _ = measure([own], seconds)

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "exporter" / "auraconnect_exporter"
 FLOORS = [
     {"__init__"},
     {"model", "records", "strict_yaml", "logs", "blocking"},
-    {"targets", "health", "maintenance", "response_times", "episodes"},
+    {"exposition", "targets", "health", "maintenance", "response_times", "episodes"},
     {"endpoints"},
     {"store"},
     {"ledger", "clients"},
@@ -39,7 +39,7 @@ FLOORS = [
 STRANGERS = {("metrics", "monitor"), ("metrics", "probes"), ("web", "probes"), ("web", "config"), ("probes", "config")}
 
 LIBRARIES = {
-    "prometheus_client": {"metrics", "alert_metrics", "pack"},
+    "prometheus_client": {"exposition", "metrics", "alert_metrics", "pack"},
     "aiohttp": {"web", "app", "clients"},
     "psycopg": {"probes", "error_log", "store"},
     "sqlite3": {"store"},

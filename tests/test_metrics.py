@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 from dataclasses import replace
 
+import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
@@ -18,6 +18,7 @@ from auraconnect_exporter.model import (
     Reading,
     Reason,
     Reload,
+    Sample,
     Snapshot,
     TargetState,
 )
@@ -133,9 +134,30 @@ def test_every_family_stands_once_with_its_help() -> None:
     assert all(family.documentation for family in parse_text(body.decode()))
 
 
-def test_compressed_body_is_the_body() -> None:
-    """Compression loses nothing."""
-    assert gzip.decompress(metrics.compress(b"auraconnect " * 1000)) == b"auraconnect " * 1000
+def test_a_broken_part_is_missing_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A collector that hands over nonsense loses its own series; the page says so, and the rest stays."""
+    parts = (Part("info", (HITS.sample(12),)), Part("queues", (Sample(DEPTH, "many", ("q",)),)))  # type: ignore[arg-type]
+    state = TargetState(Health.HEALTHY, last=attempt(reading=Reading(parts)))
+    now = Snapshot(0.0, Health.HEALTHY, {}, (view(Health.HEALTHY, component=Component.REDIS, state=state),))
+    exposition = metrics.Exposition()
+    exposition.render(now, (), AlertState(), RELOAD, "")
+    body, _ = exposition.render(now, (), AlertState(), RELOAD, "")
+    lines = body.decode().splitlines()
+    assert 'auraconnect_redis_keyspace_hits_total{target="primary"} 12.0' in lines
+    assert not [line for line in lines if line.startswith("auraconnect_worker_queue_depth{")]
+    assert 'auraconnect_collector_success{collector="info",component="redis",target="primary"} 1.0' in lines
+    assert 'auraconnect_collector_success{collector="queues",component="redis",target="primary"} 0.0' in lines
+    assert 'auraconnect_exporter_render_failures_total{part="queues"} 2.0' in lines
+    assert [record.part for record in caplog.records] == ["queues"]  # type: ignore[attr-defined]
+
+
+def test_a_part_that_breaks_again_is_logged_again(caplog: pytest.LogCaptureFixture) -> None:
+    """After it was whole once, what breaks is news."""
+    exposition = metrics.Exposition()
+    for alerts in (AlertState(), AlertState(peers={"store": None}), AlertState(), AlertState(peers={"store": None})):  # type: ignore[dict-item]
+        body, _ = exposition.render(snapshot(), (), alerts, RELOAD, "")
+    assert b'auraconnect_exporter_render_failures_total{part="alerts"} 2.0' in body
+    assert [record.part for record in caplog.records] == ["alerts", "alerts"]  # type: ignore[attr-defined]
 
 
 def test_the_exporters_own_process_is_shown() -> None:

@@ -2,71 +2,97 @@
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Iterable, Iterator
+import logging
+import threading
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
 
 from auraconnect_exporter import __version__, alert_metrics
-from auraconnect_exporter.alert_metrics import AlertState
+from auraconnect_exporter.alert_metrics import AlertState, Family
+from auraconnect_exporter.exposition import Page, labels_cache, wanted_type
 from auraconnect_exporter.maintenance import Occurrence
-from auraconnect_exporter.model import Health, Metric, Reload, Sample, Snapshot, TargetView
+from auraconnect_exporter.model import Health, Reload, Snapshot, TargetId, TargetView
 
-Family = GaugeMetricFamily | CounterMetricFamily
+log = logging.getLogger(__name__)
 
 _PREFIX: Final = "auraconnect_"
 _TARGET_LABELS: Final = ("component", "target")
 
 
 class Exposition:
-    """Renders snapshots together with the metrics of this process itself."""
+    """Renders snapshots together with the metrics of this process itself. Any thread may call it."""
 
     def __init__(self) -> None:
         self._process = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._process)
         PlatformCollector(registry=self._process)
         GCCollector(registry=self._process)
+        self._labels = labels_cache()
+        self._rendering = threading.Lock()
+        self._failures: Counter[str] = Counter()
+        self._failing: frozenset[str] = frozenset()
 
     def render(
         self, snapshot: Snapshot, windows: Iterable[Occurrence], alerts: AlertState, reload: Reload, accept: str
     ) -> tuple[bytes, str]:
-        """Return the body and its content type: OpenMetrics where ``accept`` asks for it, else the text format."""
-        encode, content_type = choose_encoder(accept)
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Families(families(snapshot, windows, reload)))
-        registry.register(_Families(alert_metrics.families(alerts)))
-        registry.register(_Families(self._process.collect()))
-        return encode(registry), content_type
+        """Return the body and its content type: OpenMetrics where ``accept`` prefers it, else the text format.
+
+        What can't be written is missing, counted in ``exporter_render_failures_total`` and logged when it begins.
+        """
+        page = Page(self._labels)
+        page.add("exporter", _about(snapshot, reload))
+        unwritten = _add_readings(page, snapshot.targets)
+        page.add("targets", _targets(snapshot.targets, unwritten))
+        page.add("maintenance", _maintenance(windows))
+        page.add("alerts", alert_metrics.families(alerts))
+        page.add("process", self._process.collect())
+        with self._rendering:
+            page.add("failures", [self._counted(page.failures)])
+        content_type = wanted_type(accept)
+        return page.body(content_type), content_type
+
+    def _counted(self, failures: Mapping[str, Exception]) -> Family:
+        for part in failures.keys() - self._failing:
+            log.error("metrics can't be written and are missing", extra={"part": part}, exc_info=failures[part])
+        self._failing = frozenset(failures)
+        self._failures.update(failures.keys())
+        return _failures(self._failures)
 
 
-def compress(body: bytes) -> bytes:
-    """Compress a body for transfer; level 1, since a scrape is read once on a near network."""
-    return gzip.compress(body, compresslevel=1, mtime=0)
+def families() -> Iterator[Family]:
+    """Yield every family that is not a probe's, as a page has it that nothing is known for."""
+    yield from _about(Snapshot(0, Health.UNKNOWN, {}, ()), Reload(successful=True, timestamp=0))
+    yield from _targets((), frozenset())
+    yield from _maintenance(())
+    yield from alert_metrics.families(AlertState(open=()))
+    yield _failures({})
 
 
-class _Families(Collector):
-    """Hands families that exist already to a registry."""
-
-    def __init__(self, families: Iterable[object]) -> None:
-        self._families = families
-
-    def collect(self) -> Iterator[object]:  # type: ignore[override]  # whatever collects, the encoder takes
-        yield from self._families
-
-
-def families(snapshot: Snapshot, windows: Iterable[Occurrence], reload: Reload) -> Iterator[Family]:
-    """Yield every family of a snapshot, those that all targets share first."""
+def _about(snapshot: Snapshot, reload: Reload) -> Iterator[Family]:
     yield _build_info()
     yield from _configuration(reload)
     yield _states("system_health", "Health of the whole system, 1 at its state.", snapshot.system)
-    yield from _verdicts(snapshot.targets)
-    yield from _attempts(snapshot.targets)
-    yield from _readings(snapshot.targets)
-    yield from _maintenance(windows)
+
+
+def _targets(targets: tuple[TargetView, ...], unwritten: Container[tuple[TargetId, str]]) -> Iterator[Family]:
+    """Yield what is known of every target; ``unwritten`` are the collectors whose samples are missing."""
+    yield from _verdicts(targets)
+    yield from _attempts(targets, unwritten)
+
+
+def _failures(counts: Mapping[str, int]) -> Family:
+    family = CounterMetricFamily(
+        f"{_PREFIX}exporter_render_failures_total",
+        "Scrapes from which metrics are missing, since they could not be written.",
+        labels=("part",),
+    )
+    for part, count in sorted(counts.items()):
+        family.add_metric((part,), count)
+    return family
 
 
 def _build_info() -> GaugeMetricFamily:
@@ -114,7 +140,7 @@ def _verdicts(targets: tuple[TargetView, ...]) -> Iterator[Family]:
     yield from (up, critical, health)
 
 
-def _attempts(targets: tuple[TargetView, ...]) -> Iterator[Family]:
+def _attempts(targets: tuple[TargetView, ...], unwritten: Container[tuple[TargetId, str]]) -> Iterator[Family]:
     def gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
         return GaugeMetricFamily(_PREFIX + name, text, labels=(*_TARGET_LABELS, *labels))
 
@@ -142,7 +168,8 @@ def _attempts(targets: tuple[TargetView, ...]) -> Iterator[Family]:
             run.add_metric(labels, state.last.started)
             late.add_metric(labels, state.last.lateness)
             for part in state.last.reading.parts:
-                collector.add_metric((*labels, part.collector), float(not part.problem))
+                read = not part.problem and (view.id, part.collector) not in unwritten
+                collector.add_metric((*labels, part.collector), float(read))
         circuit.add_metric(labels, float(view.backoff > 0))
         backoff.add_metric(labels, view.backoff)
         for name, count in state.dropped.items():
@@ -154,20 +181,16 @@ def _attempts(targets: tuple[TargetView, ...]) -> Iterator[Family]:
     yield from (duration, run, success, late, circuit, backoff, probes, collector, dropped)
 
 
-def _readings(targets: tuple[TargetView, ...]) -> Iterator[Family]:
-    """Yield what the targets' last attempts have measured, a family a metric, in the order of first appearance."""
-    by_metric: dict[Metric, list[tuple[str, Sample]]] = {}
+def _add_readings(page: Page, targets: tuple[TargetView, ...]) -> frozenset[tuple[TargetId, str]]:
+    """Add what the targets' last attempts have measured; returns the collectors for which that failed."""
+    unwritten = set()
     for view in targets:
         if view.state.last is None or view.health is Health.UNKNOWN:
             continue  # what was measured too long ago is not what is
-        for sample in view.state.last.reading.samples:
-            by_metric.setdefault(sample.metric, []).append((view.id.name, sample))
-    for metric, samples in by_metric.items():
-        build = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-        family = build(_PREFIX + metric.name, metric.help, labels=("target", *metric.labels))
-        for target, sample in samples:
-            family.add_metric((target, *sample.label_values), sample.value)
-        yield family
+        for part in view.state.last.reading.parts:
+            if not page.add_samples(part.collector, _PREFIX, view.id.name, part.samples):
+                unwritten.add((view.id, part.collector))
+    return frozenset(unwritten)
 
 
 def _maintenance(windows: Iterable[Occurrence]) -> Iterator[Family]:

@@ -10,7 +10,7 @@ import pytest
 
 from auraconnect_exporter import probes
 from auraconnect_exporter.metrics import families
-from auraconnect_exporter.model import Health, Metric, Reload, Snapshot
+from auraconnect_exporter.model import Metric
 from tests.pack.files import alert_id, alerts, rules
 from tests.pack.labels import ANY, labels, recorded_labels
 from tools.promql import Matcher, Node, Selector, parse, walk
@@ -63,8 +63,7 @@ QUERY = re.compile(r"(?:query|printf) `([^`]*)`|query \"([^\"]*)\"")
 
 def exported() -> set[str]:
     """Return the names that the exporter exports: those that probes declare, and those of every target."""
-    empty = families(Snapshot(0, Health.UNKNOWN, {}, ()), (), Reload(successful=True, timestamp=0))
-    found = {f"{family.name}_total" if family.type == "counter" else family.name for family in empty}
+    found = {f"{family.name}_total" if family.type == "counter" else family.name for family in families()}
     for module in pkgutil.iter_modules(probes.__path__):
         for value in vars(importlib.import_module(f"{probes.__name__}.{module.name}")).values():
             declared = value.values() if isinstance(value, dict) else [value]

@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -14,8 +15,10 @@ from aiohttp import web
 from auraconnect_exporter import __version__
 from auraconnect_exporter.alert_metrics import AlertState
 from auraconnect_exporter.auth import Role
+from auraconnect_exporter.blocking import in_daemon_thread
+from auraconnect_exporter.exposition import accepts_gzip, compress
 from auraconnect_exporter.maintenance import Occurrence
-from auraconnect_exporter.metrics import Exposition, compress
+from auraconnect_exporter.metrics import Exposition
 from auraconnect_exporter.model import Reload, Snapshot
 from auraconnect_exporter.records import Actor
 from auraconnect_exporter.web import openapi, pages
@@ -137,16 +140,24 @@ class _Routes:
     async def metrics(self, request: web.Request) -> web.Response:
         if self._sources.closed_metrics:
             await self._sources.gate.admit(request, Role.METRICS)
-        body, content_type = self._exposition.render(
+        render = partial(
+            self._exposition.render,
             self._sources.snapshot(),
             self._sources.windows(),
             self._sources.alerts(),
             self._sources.last_reload(),
             request.headers.get("Accept", ""),
         )
+        compressed = accepts_gzip(request.headers.get("Accept-Encoding", ""))
+
+        def answer() -> tuple[bytes, str]:
+            body, content_type = render()
+            return compress(body) if compressed else body, content_type
+
+        body, content_type = await in_daemon_thread(answer)
         headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
-        if accepts_gzip(request.headers.get("Accept-Encoding", "")):
-            return web.Response(body=compress(body), headers={**headers, "Content-Encoding": "gzip"})
+        if compressed:
+            headers["Content-Encoding"] = "gzip"
         return web.Response(body=body, headers=headers)
 
     async def healthy(self, _request: web.Request) -> web.Response:
@@ -183,18 +194,6 @@ class _Routes:
         if not re.fullmatch(r"[A-Za-z0-9]{1,100}", name) or not path.is_file():
             raise web.HTTPNotFound
         return _html(pages.runbook(name, path.read_text(encoding="utf-8")))
-
-
-def accepts_gzip(header: str) -> bool:
-    """Return whether an Accept-Encoding header allows gzip (RFC 9110, 12.5.3)."""
-    weights = {}
-    for item in header.lower().split(","):
-        coding, *parameters = (part.strip() for part in item.split(";"))
-        weights[coding] = next((part[2:] for part in parameters if part.startswith("q=")), "1")
-    try:
-        return float(weights.get("gzip", weights.get("*", "0"))) > 0
-    except ValueError:
-        return False
 
 
 def _is_local(request: web.Request) -> bool:
