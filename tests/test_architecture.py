@@ -13,11 +13,11 @@ PACKAGE = Path(__file__).parent.parent / "exporter" / "auraconnect_exporter"
 FLOORS = [
     {"__init__"},
     {"model", "records", "strict_yaml", "logs", "blocking"},
-    {"exposition", "targets", "health", "maintenance", "response_times", "episodes"},
+    {"exposition", "targets", "health", "maintenance", "response_times", "episodes", "escalation"},
     {"endpoints"},
     {"store"},
     {"ledger", "clients"},
-    {"figures", "reconciliation", "muting"},
+    {"figures", "reconciliation", "muting", "history"},
     {"alerts"},
     {"schema"},
     {"config"},

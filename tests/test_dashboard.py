@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import pytest
 
 from auraconnect_exporter import dashboard
 from auraconnect_exporter.clients.json_client import ClientError
-from auraconnect_exporter.clients.prometheus import Sample
-from auraconnect_exporter.dashboard import SUMMARY_HOURS, TOP, BackgroundReader
+from auraconnect_exporter.clients.prometheus import Sample, Series
+from auraconnect_exporter.dashboard import CLOCKS_SERIES, DELAYS_SERIES, SUMMARY_HOURS, TOP, BackgroundReader
 from auraconnect_exporter.errors import Errors
 from auraconnect_exporter.figures import Figures
-from auraconnect_exporter.records import Actor, ErrorRecord
+from auraconnect_exporter.model import Component, Health
+from auraconnect_exporter.records import SECOND, Actor, ErrorRecord, Identity, Moment
 from auraconnect_exporter.store import Store, open_store
 from tests.builders import FakeClock
 
@@ -26,9 +28,19 @@ class Asked:
         self.times = 0
         self.failure: Exception | None = None
         self.asked = asyncio.Event()
+        self.clocks: list[Sample] = []
+        self.histories = 0
+
+    async def query_range(self, expression: str, start: Moment, end: Moment, step: float) -> list[Series]:
+        del expression, step
+        self.histories += 1
+        return [Series({"component": "database", "state": "unhealthy"}, ((start, 1.0), (end, 0.0)))]
 
     async def query(self, expression: str) -> list[Sample]:
-        del expression
+        if expression == CLOCKS_SERIES:
+            return self.clocks
+        if expression == DELAYS_SERIES:
+            return [Sample({"severity": "critical", "escalation": "secondary"}, 60.0)]
         self.times += 1
         self.asked.set()
         if self.failure is not None:
@@ -65,16 +77,16 @@ async def log(errors: Errors, count: int) -> None:
         await errors.log(record, Actor("tester"))
 
 
-def test_before_the_first_reading_nothing_is_claimed(errors: Errors) -> None:
+def test_before_the_first_reading_nothing_is_claimed(errors: Errors, clock: FakeClock) -> None:
     """No figures and no summary, and the reason why."""
-    latest = BackgroundReader(None, errors).latest
+    latest = BackgroundReader(None, None, errors, clock).latest
     assert (latest.totals, latest.performance, latest.errors, latest.summary) == (None, (), (), None)
     assert latest.unavailable == {"prometheus": "not asked yet", "store": "not asked yet"}
 
 
 async def test_it_reads_the_busiest_endpoints_and_the_newest_errors(errors: Errors, clock: FakeClock) -> None:
     """As many as the dashboard shows, the totals, and the summary of a day."""
-    reader = BackgroundReader(Figures(Asked(), clock), errors)
+    reader = BackgroundReader(asked := Asked(), Figures(asked, clock), errors, clock)
     for _ in range(7):
         await log(errors, 1)
         clock.advance(60)
@@ -92,10 +104,10 @@ async def test_it_reads_the_busiest_endpoints_and_the_newest_errors(errors: Erro
     assert (reader.latest.errors, reader.latest.summary and reader.latest.summary.total_errors) == ((), 0)
 
 
-async def test_without_prometheus_the_errors_are_there(errors: Errors) -> None:
+async def test_without_prometheus_the_errors_are_there(errors: Errors, clock: FakeClock) -> None:
     """One source that is missing does not hide the other."""
     await log(errors, 1)
-    reader = BackgroundReader(None, errors)
+    reader = BackgroundReader(None, None, errors, clock)
     await reader.read()
     assert len(reader.latest.errors) == 1
     assert reader.latest.unavailable == {"prometheus": "no Prometheus is configured"}
@@ -104,7 +116,7 @@ async def test_without_prometheus_the_errors_are_there(errors: Errors) -> None:
 async def test_prometheus_away_and_back(errors: Errors, clock: FakeClock) -> None:
     """What was known of the requests is not shown as if it were now; why, and since when, is told."""
     prometheus = Asked()
-    reader = BackgroundReader(Figures(prometheus, clock), errors)
+    reader = BackgroundReader(prometheus, Figures(prometheus, clock), errors, clock)
     await reader.read()
     prometheus.failure = ClientError("Prometheus at http://p can't be asked: connection refused")
     clock.advance(5)
@@ -120,7 +132,7 @@ async def test_prometheus_away_and_back(errors: Errors, clock: FakeClock) -> Non
 
 async def test_the_store_away(errors: Errors, store: Store, clock: FakeClock) -> None:
     """A store that can't be used leaves the figures, and no summary that says zero."""
-    reader = BackgroundReader(Figures(Asked(), clock), errors)
+    reader = BackgroundReader(asked := Asked(), Figures(asked, clock), errors, clock)
     await store.close()
     await reader.read()
     assert (len(reader.latest.performance), reader.latest.errors, reader.latest.summary) == (5, (), None)
@@ -134,7 +146,7 @@ async def test_it_reads_again_and_again_whatever_happens(
     monkeypatch.setattr(dashboard, "EVERY_SECONDS", 0.0)
     prometheus = Asked()
     prometheus.failure = RuntimeError("a fault")
-    reader = BackgroundReader(Figures(prometheus, clock), errors)
+    reader = BackgroundReader(prometheus, Figures(prometheus, clock), errors, clock)
     running = asyncio.create_task(reader.run())
     async with asyncio.timeout(10):
         await prometheus.asked.wait()
@@ -144,3 +156,27 @@ async def test_it_reads_again_and_again_whatever_happens(
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert "reading for the dashboard failed; it goes on" in caplog.text
+
+
+async def test_the_clocks_of_escalation_and_the_history_come_along(errors: Errors, clock: FakeClock) -> None:
+    """Since when an alert climbs and for how long a level waits is Prometheus's to say; the day comes each minute."""
+    prometheus = Asked()
+    labels = {
+        "alertname": "A",
+        "severity": "critical",
+        "component": "database",
+        "target": "primary",
+    }
+    prometheus.clocks = [Sample(labels, clock.time() - 30), Sample({**labels, "target": "other"}, math.nan)]
+    reader = BackgroundReader(prometheus, Figures(prometheus, clock), errors, clock)
+    for _ in range(12):
+        await reader.read()
+        clock.advance(5.0)
+    latest = reader.latest
+    since = round((clock.time() - 90) * SECOND)
+    assert latest.clocks == {Identity("A", "critical", "database", "primary"): since}
+    assert latest.delays == {("critical", "secondary"): 60.0}
+    assert latest.strips[Component.DATABASE] == (Health.UNHEALTHY, *[Health.UNKNOWN] * 47)
+    assert prometheus.histories == 1
+    await reader.read()
+    assert prometheus.histories == 2

@@ -29,7 +29,7 @@ from auraconnect_exporter.figures import Figures
 from auraconnect_exporter.housekeeping import keep_house
 from auraconnect_exporter.limits import FailedSignIns, Network, RateLimit
 from auraconnect_exporter.maintenance import Calendar, Occurrence
-from auraconnect_exporter.model import Clock, Reload, Secret
+from auraconnect_exporter.model import Clock, Link, Reload, Secret
 from auraconnect_exporter.monitor import Monitor
 from auraconnect_exporter.probes import make_probe
 from auraconnect_exporter.store import Store, StoreError, StoreUnavailable, open_store
@@ -91,6 +91,7 @@ class Exporter:
         self._reloading = asyncio.Lock()
         self._calendar = Calendar(())
         self._peers: object = None
+        self.links: tuple[Link, ...] = ()
         self.last_reload = Reload(successful=True, timestamp=clock.time())
         self.monitor = Monitor(lambda target: make_probe(target, clock), clock)
 
@@ -98,6 +99,7 @@ class Exporter:
         """Watch what a configuration says, from now on."""
         await self.monitor.watch(config.targets)
         self._calendar = Calendar(config.windows)
+        self.links = config.links
         peers = (config.prometheus, config.alertmanagers, config.pagerduty_secrets, config.error_log)
         if self._peers is None:
             self._peers = peers
@@ -245,7 +247,7 @@ async def _incidents(
     if figures is not None:
         running.push_async_callback(figures.close)
     errors = Errors(store, clock)
-    background = BackgroundReader(figures, errors)
+    background = BackgroundReader(prometheus, figures, errors, clock)
     _in_background(background.run(), running)
     _in_background(keep_house(store, clock, settings.retention), running)
     if config.error_log is not None:
@@ -274,6 +276,8 @@ def _sources(exporter: Exporter, incidents: Incidents, settings: Settings, secur
         alerts=incidents.alerts,
         errors=incidents.errors,
         figures=incidents.figures,
+        windows=exporter.windows,
+        links=lambda: exporter.links,
         pagerduty_secrets=incidents.pagerduty_secrets,
     )
     return Sources(
@@ -286,6 +290,7 @@ def _sources(exporter: Exporter, incidents: Incidents, settings: Settings, secur
         runbooks=runbook_folder(),
         api=HealthApi(served),
         gate=gate,
+        https=settings.external_url.startswith("https:"),
         closed_metrics=settings.closed_metrics or secured.passwords is not None,
         headers=secured.headers,
     )

@@ -15,12 +15,13 @@ from typing import Any
 from auraconnect_exporter import strict_yaml
 from auraconnect_exporter.clients.server import Server
 from auraconnect_exporter.maintenance import Window
-from auraconnect_exporter.model import Component, Secret, TargetId
+from auraconnect_exporter.model import Component, Link, Secret, TargetId
 from auraconnect_exporter.schema import CheckSpec, EntrySpec, FileSpec, Place, Problem, checked
 from auraconnect_exporter.targets import Postgres, PostgresServer, Target
 
 MAX_TARGETS = 1000
 MAX_WINDOWS = 200
+MAX_LINKS = 20
 SHORTEST_INTERVAL = 0.1
 LONGEST_INTERVAL = 3600.0
 DEFAULT_TIMEOUT = 2.0
@@ -42,6 +43,8 @@ class Config:
     pagerduty_secrets: tuple[Secret, ...] = ()
     error_log: PostgresServer | None = None
     """The database whose table ``error_logs`` is copied."""
+    links: tuple[Link, ...] = ()
+    """Where people look further."""
 
 
 def load(path: Path | None, environ: Mapping[str, str], hostname: str) -> Config:
@@ -65,6 +68,7 @@ def load(path: Path | None, environ: Mapping[str, str], hostname: str) -> Config
             alertmanagers=_alertmanagers(spec, folder),
             pagerduty_secrets=() if spec.pagerduty is None else spec.pagerduty.secrets(Place("pagerduty", folder)),
             error_log=_error_log(spec, targets),
+            links=_links(spec),
         )
     except Problem as problem:
         section = re.split(r"[.\[]", problem.path)[0]
@@ -123,6 +127,13 @@ def _windows(spec: FileSpec, targets: Iterable[Target]) -> tuple[Window, ...]:
     if len(windows) > MAX_WINDOWS:
         raise Problem("maintenance", f"has {len(windows)} entries, {MAX_WINDOWS} are the most")
     return tuple(windows.values())
+
+
+def _links(spec: FileSpec) -> tuple[Link, ...]:
+    """Return the links. Raises Problem."""
+    if len(spec.links) > MAX_LINKS:
+        raise Problem("links", f"has {len(spec.links)} entries, {MAX_LINKS} are the most")
+    return tuple(entry.link(Place(f"links[{index}]", Path())) for index, entry in enumerate(spec.links))
 
 
 def _error_log(spec: FileSpec, targets: Iterable[Target]) -> PostgresServer | None:

@@ -7,22 +7,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
+from auraconnect_exporter import history
+from auraconnect_exporter.clients.json_client import ClientError
+from auraconnect_exporter.clients.prometheus import Sample, Series
+from auraconnect_exporter.episodes import identity
 from auraconnect_exporter.errors import Errors
 from auraconnect_exporter.figures import EndpointPerformance, Figures, FiguresUnavailable, Totals
-from auraconnect_exporter.records import ErrorRecord
+from auraconnect_exporter.history import Strips
+from auraconnect_exporter.model import Clock
+from auraconnect_exporter.records import ErrorRecord, Identity, Moment, moment
 from auraconnect_exporter.store.engine import StoreError
 from auraconnect_exporter.store.errors import ErrorSummary
 
 log = logging.getLogger(__name__)
 
 EVERY_SECONDS: Final = 5.0
+HISTORY_SECONDS: Final = 60.0
 WINDOW_MINUTES: Final = 5
 TOP: Final = 5
 SUMMARY_HOURS: Final = 24
+
+CLOCKS_SERIES: Final = "alert:firing_since:timestamp_seconds"
+"""Since when each alert's clock of escalation runs, by Prometheus's count (rules/escalation.yml)."""
+DELAYS_SERIES: Final = "auraconnect:escalation_delay:seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +45,36 @@ class Background:
     performance: tuple[EndpointPerformance, ...] = ()
     errors: tuple[ErrorRecord, ...] = ()
     summary: ErrorSummary | None = None
+    clocks: Mapping[Identity, Moment] = field(default_factory=dict)
+    """Since when alerts climb."""
+    delays: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """Seconds until a level of a severity is told."""
+    strips: Strips = field(default_factory=dict)
+    strips_end: Moment = 0
+    """The end of the strips' last cell."""
     unavailable: Mapping[str, str] = field(default_factory=dict)
 
 
-class BackgroundReader:
-    """Reads the figures and the errors every five seconds."""
+class Asks(Protocol):
+    """What we need of a Prometheus."""
 
-    def __init__(self, figures: Figures | None, errors: Errors) -> None:
+    async def query(self, expression: str) -> list[Sample]:
+        """Return an expression's values now."""
+
+    async def query_range(self, expression: str, start: Moment, end: Moment, step: float) -> list[Series]:
+        """Return an expression's values over a time."""
+
+
+class BackgroundReader:
+    """Reads the figures, the clocks of escalation and the errors every five seconds, the history every minute."""
+
+    def __init__(self, prometheus: Asks | None, figures: Figures | None, errors: Errors, clock: Clock) -> None:
+        self._prometheus = prometheus
         self._figures = figures
         self._errors = errors
+        self._clock = clock
+        self._history: tuple[Strips, Moment] = ({}, 0)
+        self._history_at = -math.inf
         self.latest = Background(unavailable={"prometheus": "not asked yet", "store": "not asked yet"})
 
     async def run(self) -> None:
@@ -58,13 +91,16 @@ class BackgroundReader:
         unavailable: dict[str, str] = {}
         totals: Totals | None = None
         performance: tuple[EndpointPerformance, ...] = ()
-        if self._figures is None:
+        clocks, delays = self.latest.clocks, self.latest.delays
+        if self._figures is None or self._prometheus is None:
             unavailable["prometheus"] = "no Prometheus is configured"
         else:
             try:
                 totals = await self._figures.totals()
                 performance = (await self._figures.performance(WINDOW_MINUTES))[:TOP]
-            except FiguresUnavailable as error:
+                clocks, delays = await _escalation(self._prometheus)
+                await self._read_history(self._prometheus)
+            except (FiguresUnavailable, ClientError) as error:
                 unavailable["prometheus"] = str(error)
         errors: tuple[ErrorRecord, ...] = ()
         summary: ErrorSummary | None = None
@@ -74,4 +110,29 @@ class BackgroundReader:
         except StoreError as error:
             log.debug("the errors could not be read", extra={"detail": str(error)})
             unavailable["store"] = "the incident store can't be used at the moment"
-        self.latest = Background(totals, performance, errors, summary, unavailable)
+        self.latest = Background(
+            totals, performance, errors, summary, clocks, delays, *self._history, unavailable=unavailable
+        )
+
+    async def _read_history(self, prometheus: Asks) -> None:
+        if self._clock.monotonic() - self._history_at < HISTORY_SECONDS:
+            return
+        first, last = history.ends(moment(self._clock.time()))
+        series = await prometheus.query_range(history.EXPRESSION, first, last, history.CELL_SECONDS)
+        self._history = history.strips(series, first), last
+        self._history_at = self._clock.monotonic()
+
+
+async def _escalation(prometheus: Asks) -> tuple[dict[Identity, Moment], dict[tuple[str, str], float]]:
+    """Return since when alerts climb, and the delays of the levels; NaN counts as nothing."""
+    clocks = {
+        identity(one.labels): moment(one.value)
+        for one in await prometheus.query(CLOCKS_SERIES)
+        if math.isfinite(one.value)
+    }
+    delays = {
+        (one.labels.get("severity", ""), one.labels.get("escalation", "")): one.value
+        for one in await prometheus.query(DELAYS_SERIES)
+        if math.isfinite(one.value)
+    }
+    return clocks, delays

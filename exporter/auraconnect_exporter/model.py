@@ -73,6 +73,14 @@ class Clock(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """A place where people look further, such as logs or traces; ``url`` is http or https, without credentials."""
+
+    name: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class TargetId:
     """A component's instance as the configuration names it; unique, and the labels of its series."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -20,11 +21,12 @@ from auraconnect_exporter import endpoints, maintenance
 from auraconnect_exporter.clients.server import Server
 from auraconnect_exporter.clients.server import base as peer_base
 from auraconnect_exporter.maintenance import Window
-from auraconnect_exporter.model import Component, Secret, TargetId
+from auraconnect_exporter.model import Component, Link, Secret, TargetId
 from auraconnect_exporter.targets import Host, Http, Postgres, Redis, RedisServer, System, Workers
 
 MAX_SECRET_BYTES = 64 * 1024
 LONGEST_WINDOW = 30 * 86400.0
+MAX_LINK_NAME = 60
 
 MAX_QUEUES = 100
 """Of one entry: with ten priorities each, a check asks for a thousand lists."""
@@ -309,6 +311,26 @@ class PagerDutySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         return tuple(found)
 
 
+class LinkSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A place where people look further: logs, traces, the infrastructure's own figures."""
+
+    name: str
+    url: str
+
+    def link(self, place: Place) -> Link:
+        """Return the link. Raises Problem."""
+        if not self.name.isprintable() or not 1 <= len(self.name) <= MAX_LINK_NAME:
+            raise place.problem("name", f"expected 1 to {MAX_LINK_NAME} printable characters")
+        try:
+            parts = urlsplit(self.url)
+            usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc
+        except ValueError:
+            usable = False
+        if not usable or not re.fullmatch(r"[!-~]+", self.url):
+            raise place.problem("url", "expected an address such as https://logs.example.com, without a password")
+        return Link(self.name, self.url)
+
+
 class CheckSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The rhythm of every target that has none of its own."""
 
@@ -329,6 +351,7 @@ class FileSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     prometheus: PeerSpec | None = None
     alertmanager: tuple[PeerSpec, ...] = ()
     pagerduty: PagerDutySpec | None = None
+    links: tuple[LinkSpec, ...] = ()
 
 
 def checked(sections: dict[str, Any]) -> FileSpec:

@@ -151,6 +151,8 @@ DASHBOARD: Final[Mapping[str, Check]] = {
 }
 PROBLEM: Final[Mapping[str, Check]] = {"type": text, "title": text, "status": count, "detail": text}
 
+VARY: Final = "Accept, Accept-Encoding, Authorization, Cookie"
+PUBLIC: Final = {("GET", ""), ("POST", "/alerts/pagerduty"), ("POST", "/session"), ("DELETE", "/session")}
 CALLS: Final = [
     ("GET", "/detailed", Role.SYSTEM_ADMIN),
     ("GET", "/metrics", Role.SYSTEM_ADMIN),
@@ -167,6 +169,8 @@ CALLS: Final = [
     ("POST", "/alerts/webhook", Role.ALERTMANAGER),
     ("GET", "/dashboard", Role.SYSTEM_ADMIN),
     ("GET", "/audit", Role.SYSTEM_ADMIN),
+    ("GET", "/board", Role.SYSTEM_ADMIN),
+    ("GET", "/session", Role.SYSTEM_ADMIN),
 ]
 """Every call that is not for everybody, and the role that it needs."""
 
@@ -217,7 +221,7 @@ async def test_the_public_call_is_the_only_public_one(light: World) -> None:
         for path, operations in paths.items()
         for method in operations
     }
-    assert described == {(method, path) for method, path, _ in CALLS} | {("GET", ""), ("POST", "/alerts/pagerduty")}
+    assert described == {(method, path) for method, path, _ in CALLS} | PUBLIC
 
 
 @pytest.mark.parametrize(
@@ -817,7 +821,7 @@ async def test_the_dashboard_is_not_sent_twice(light: World) -> None:
     first = await light.call("GET", "/dashboard")
     etag = first.headers["ETag"]
     assert re.fullmatch(r'"[^"]+"', etag)
-    assert (first.headers["Cache-Control"], first.headers["Vary"]) == ("private, no-cache", "Accept, Authorization")
+    assert (first.headers["Cache-Control"], first.headers["Vary"]) == ("private, no-cache", VARY)
     for known in (etag, f'"other", {etag}', f"W/{etag}", "*"):
         light.clock.advance(5)
         same = await light.call("GET", "/dashboard", headers={"If-None-Match": known})

@@ -26,6 +26,7 @@ from auraconnect_exporter.store import open_store
 from auraconnect_exporter.tokens import TokenFile
 from auraconnect_exporter.web import pages
 from auraconnect_exporter.web.access import Gate
+from auraconnect_exporter.web.encoding import accepts_gzip
 from auraconnect_exporter.web.health_api import HealthApi, Served
 from auraconnect_exporter.web.routes import Sources, make_application
 from tests.builders import attempt, view
@@ -59,10 +60,12 @@ class World:
             snapshot=self.snapshot,
             uptime=lambda: 12.5,
             monotonic=time.monotonic,
-            background=lambda: BackgroundReader(None, errors).latest,
+            background=lambda: BackgroundReader(None, None, errors, time).latest,
             alerts=Alerts(self.store, time, {}, None, ""),
             errors=errors,
             figures=None,
+            windows=lambda: (),
+            links=lambda: (),
         )
         tokens = TokenFile(self.runbooks, time)
         return Sources(
@@ -202,14 +205,49 @@ class TestLifecycle:
 
 
 class TestPages:
-    @pytest.mark.parametrize("path", ["/", "/dashboard"])
-    async def test_overview_shows_every_target(self, client: Client, path: str) -> None:
+    async def test_overview_shows_every_target(self, client: Client) -> None:
         """The first page says what is watched and how it is."""
-        answer = await client.get(path)
+        answer = await client.get("/")
         text = await answer.text()
         assert answer.status == 200
         assert "<td>database</td><td>primary</td>" in text
         assert 'href="/base/runbooks/"' in text
+
+    @pytest.mark.parametrize(
+        ("path", "accept"),
+        [
+            ("/dashboard", "*/*"),
+            ("/api/v1/health/dashboard", "text/html,application/xhtml+xml,*/*;q=0.8"),
+            ("/api/v1/health/dashboard/", "text/html"),
+        ],
+    )
+    async def test_a_browser_gets_the_page_without_signing_in(self, client: Client, path: str, accept: str) -> None:
+        """The page holds no data, runs our own script alone, and finds its files below the base of links."""
+        answer = await client.get(path, headers={"Accept": accept})
+        text = await answer.text()
+        assert (answer.status, answer.content_type) == (200, "text/html")
+        assert 'src="/base/api/v1/health/assets/dashboard.js"' in text
+        policy = answer.headers["Content-Security-Policy"]
+        assert ("script-src 'self'" in policy, "unsafe" in policy, answer.headers["Vary"]) == (True, False, "Accept")
+
+    @pytest.mark.parametrize("accept", ["application/json", "*/*", "", "application/json, text/html;q=0.5"])
+    async def test_a_program_gets_data_and_has_to_sign_in(self, client: Client, accept: str) -> None:
+        """The same address answers JSON to whoever does not ask for HTML first."""
+        answer = await client.get("/api/v1/health/dashboard", headers={"Accept": accept})
+        assert (answer.status, answer.content_type) == (401, "application/problem+json")
+
+    @pytest.mark.parametrize(("name", "kind"), [("dashboard.js", "text/javascript"), ("dashboard.css", "text/css")])
+    async def test_a_file_of_the_page_is_sent_once(self, client: Client, name: str, kind: str) -> None:
+        """A browser that has a file is told that it is still the same."""
+        answer = await client.get(f"/api/v1/health/assets/{name}")
+        assert (answer.status, answer.content_type, answer.charset) == (200, kind, "utf-8")
+        again = await client.get(answer.url.path, headers={"If-None-Match": answer.headers["ETag"]})
+        assert (again.status, await again.read()) == (304, b"")
+
+    @pytest.mark.parametrize("name", ["dashboard.html", "nothing.js", "..%2Fassets.py"])
+    async def test_nothing_else_of_the_package_is_served(self, client: Client, name: str) -> None:
+        """Neither what is not there, nor what is but is no file of the page."""
+        assert (await client.get(f"/api/v1/health/assets/{name}")).status == 404
 
     @pytest.mark.parametrize("base", ["", "/api/v1/health"])
     async def test_runbook_is_rendered_without_its_html(self, client: Client, base: str) -> None:

@@ -23,9 +23,11 @@ from auraconnect_exporter.dashboard import BackgroundReader
 from auraconnect_exporter.errors import Errors
 from auraconnect_exporter.figures import Figures
 from auraconnect_exporter.limits import FailedSignIns, RateLimit, parse_trusted_proxies
+from auraconnect_exporter.maintenance import Occurrence
 from auraconnect_exporter.model import (
     Component,
     Health,
+    Link,
     Metric,
     Part,
     Reading,
@@ -105,6 +107,8 @@ class World:
         self.clock = clock
         self.headers: tuple[tuple[str, str], ...] = ()
         self.incidents = incidents
+        self.windows: tuple[Occurrence, ...] = ()
+        self.links: tuple[Link, ...] = ()
         self.targets: tuple[TargetView, ...] = ()
         self.set_health(Health.HEALTHY)
         self.tokens: dict[str, str] = {"none": ""}
@@ -206,6 +210,8 @@ class World:
             alerts=incidents.alerts,
             errors=incidents.errors,
             figures=incidents.figures,
+            windows=lambda: self.windows,
+            links=lambda: self.links,
         )
 
         async def reload() -> None:
@@ -214,7 +220,7 @@ class World:
         return make_application(
             Sources(
                 snapshot=self.snapshot,
-                windows=lambda: (),
+                windows=lambda: self.windows,
                 alerts=incidents.state,
                 last_reload=lambda: Reload(True, clock.time()),
                 reload=reload,
@@ -262,6 +268,7 @@ async def world(
         alerts = Alerts(store, clock, {}, None, "https://monitoring.example")
         running.push_async_callback(alerts.close)
         await alerts.start()
+        client: Prometheus | None = None
         figures = None
         if prometheus:
             client = Prometheus(Server(endpoints.http(prometheus), timeout=2.0))
@@ -269,7 +276,7 @@ async def world(
             figures = Figures(client, clock)
             running.push_async_callback(figures.close)
         errors = Errors(store, clock)
-        incidents = Incidents(alerts, errors, BackgroundReader(figures, errors), figures)
+        incidents = Incidents(alerts, errors, BackgroundReader(client, figures, errors, clock), figures)
         made = World(folder, incidents, clock)
         made.headers = headers
         served = TestServer(made.application())

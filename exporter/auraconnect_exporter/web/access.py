@@ -17,6 +17,9 @@ from auraconnect_exporter.web_config import certificate_name
 
 log = logging.getLogger(__name__)
 
+SESSION_COOKIE = "auraconnect-session"
+"""A browser's token, see ``session``."""
+
 ANYBODY = "anybody"
 """The actor's name where nobody signs in."""
 
@@ -37,13 +40,14 @@ class Gate:
         self._limit(self.calls.count(address, self.monotonic()), "too many calls")
         return Actor(ANYBODY, address)
 
-    async def admit(self, request: web.Request, role: Role) -> Actor:
+    async def admit(self, request: web.Request, role: Role, authorization: str | None = None) -> Actor:
         """Return who asks. Raises Problem: 401, 403, or 429 after too many failures.
 
-        A credential is looked at before any limit, so that nobody can lock another out.
+        ``authorization`` stands in for the header of that name where the credential came in another way. A credential
+        is looked at before any limit, so that nobody can lock another out.
         """
         address = self.address(request)
-        found = await self._authenticated(request)
+        found = await self._authenticated(request, authorization)
         if isinstance(found, Refused):
             log.info("a caller was refused", extra={"reason": found.reason, "address": address, "path": request.path})
             if found.failed:
@@ -62,9 +66,10 @@ class Gate:
         forwarded = request.headers.getall("X-Forwarded-For", [])
         return client_address(request.remote or "", ",".join(forwarded) or None, self.proxies)
 
-    async def _authenticated(self, request: web.Request) -> Principal | Refused:
+    async def _authenticated(self, request: web.Request, authorization: str | None) -> Principal | Refused:
         headers = request.headers.getall("Authorization", [])
-        authorization = ", ".join(headers) if headers else None
+        if authorization is None:
+            authorization = ", ".join(headers) if headers else _from_cookie(request)
         transport = request.transport
         certificate = certificate_name(transport.get_extra_info("peercert")) if transport else None
         if self.authenticator.is_slow(authorization):
@@ -75,3 +80,17 @@ class Gate:
     def _limit(retry_after: int | None, what: str) -> None:
         if retry_after is not None:
             raise Problem(429, f"{what} from this address; wait {retry_after} s", {"Retry-After": str(retry_after)})
+
+
+def _from_cookie(request: web.Request) -> str | None:
+    """Return the credential of a browser that has signed in. Raises Problem (403) where it may not be its own act.
+
+    A browser sends the cookie whoever makes it send a request. A page of another site can't add a header to one
+    without asking us first, which we never grant.
+    """
+    token = request.cookies.get(SESSION_COOKIE)
+    if not token:
+        return None
+    if request.method not in {"GET", "HEAD"} and "X-Requested-By" not in request.headers:
+        raise Problem(403, "who is signed in by cookie acts from our own pages only")
+    return f"Bearer {token}"

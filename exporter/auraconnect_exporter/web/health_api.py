@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
@@ -21,11 +22,13 @@ from auraconnect_exporter.clients import pagerduty
 from auraconnect_exporter.dashboard import SUMMARY_HOURS, TOP, Background
 from auraconnect_exporter.errors import Errors
 from auraconnect_exporter.figures import EndpointPerformance, Figures, FiguresUnavailable
-from auraconnect_exporter.model import Health, Secret, Snapshot
+from auraconnect_exporter.maintenance import Occurrence
+from auraconnect_exporter.metrics import compress
+from auraconnect_exporter.model import Health, Link, Secret, Snapshot
 from auraconnect_exporter.records import Actor, AlertType, Draft, Episode, ErrorRecord, Severity
 from auraconnect_exporter.store.errors import ErrorSummary as CountedErrors
 from auraconnect_exporter.store.problems import StoreError
-from auraconnect_exporter.web import answers
+from auraconnect_exporter.web import answers, board
 from auraconnect_exporter.web.answers import (
     AffectedEndpoint,
     AlertDetail,
@@ -40,6 +43,8 @@ from auraconnect_exporter.web.answers import (
     SystemMetrics,
     TopError,
 )
+from auraconnect_exporter.web.board import BoardAnswer
+from auraconnect_exporter.web.encoding import accepts_gzip
 from auraconnect_exporter.web.operations import Call, Operation, json_answer
 from auraconnect_exporter.web.problems import Problem
 
@@ -160,16 +165,44 @@ class Served:
     alerts: Alerts
     errors: Errors
     figures: Figures | None
+    windows: Callable[[], Iterable[Occurrence]]
+    links: Callable[[], tuple[Link, ...]]
     pagerduty_secrets: tuple[Secret, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
 class _Kept:
-    """An answer's bytes, and until when they count."""
+    """An answer that is made anew at most once a second, however many ask, and not sent to who has it."""
 
-    body: bytes
-    etag: str
-    until: float
+    def __init__(self, make: Callable[[], object], monotonic: Callable[[], float]) -> None:
+        self._make = make
+        self._monotonic = monotonic
+        self._until = -math.inf
+        self._body = self._packed = b""
+        self._etag = ""
+
+    def fitting(self, request: web.Request) -> web.Response:
+        """Return the answer, packed where the caller takes that, or 304 where it is what the caller has."""
+        now = self._monotonic()
+        if now >= self._until:
+            body = msgspec.json.encode(self._make())
+            if body != self._body:
+                self._body, self._packed = body, compress(body)
+                self._etag = hashlib.sha256(body).hexdigest()[:32]
+            self._until = now + SHOWN_FOR
+        packed = accepts_gzip(request.headers.get("Accept-Encoding", ""))
+        etag = f"{self._etag}-gzip" if packed else self._etag  # other bytes, another tag (RFC 9110, 8.8.3.3)
+        headers = {
+            "ETag": f'"{etag}"',
+            "Cache-Control": "private, no-cache",
+            "Vary": "Accept, Accept-Encoding, Authorization, Cookie",
+        }
+        known = {tag.value for tag in request.if_none_match or ()}
+        if known & {etag, "*"}:
+            return web.Response(status=304, headers=headers)
+        if packed:
+            headers["Content-Encoding"] = "gzip"
+        body = self._packed if packed else self._body
+        return web.Response(body=body, content_type="application/json", headers=headers)
 
 
 class HealthApi:
@@ -177,7 +210,8 @@ class HealthApi:
 
     def __init__(self, served: Served) -> None:
         self._served = served
-        self._kept: _Kept | None = None
+        self._dashboard_kept = _Kept(self._dashboard_answer, served.monotonic)
+        self._board_kept = _Kept(self._board_answer, served.monotonic)
 
     def operations(self) -> tuple[Operation, ...]:
         """Return all of them, in the order of the document."""
@@ -248,6 +282,10 @@ class HealthApi:
                 answer=DashboardAnswer, also={304: None},
             ),
             Operation(
+                "board", "GET", "/board", "All that the five-second page shows", self._board, admin,
+                answer=BoardAnswer, also={304: None},
+            ),
+            Operation(
                 "audit", "GET", "/audit", "Who did what, newest first", self._audit, admin,
                 query=AuditQuery, answer=list[AuditEvent], problems=(503,),
             ),
@@ -290,17 +328,21 @@ class HealthApi:
         return json_answer(found)
 
     async def _dashboard(self, call: Call) -> web.Response:
-        """Answer what was made at most a second ago, or 304 where that is what the caller has."""
-        now = self._served.monotonic()
-        if self._kept is None or now >= self._kept.until:
-            body = msgspec.json.encode(self._dashboard_answer())
-            etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-            self._kept = _Kept(body, etag, now + SHOWN_FOR)
-        headers = {"ETag": self._kept.etag, "Cache-Control": "private, no-cache", "Vary": "Accept, Authorization"}
-        known = {tag.value for tag in call.request.if_none_match or ()}
-        if self._kept.etag.strip('"') in known or "*" in known:
-            return web.Response(status=304, headers=headers)
-        return web.Response(body=self._kept.body, content_type="application/json", headers=headers)
+        return self._dashboard_kept.fitting(call.request)
+
+    async def _board(self, call: Call) -> web.Response:
+        return self._board_kept.fitting(call.request)
+
+    def _board_answer(self) -> BoardAnswer:
+        served = self._served
+        alerts, background = served.alerts, served.background()
+        return BoardAnswer(
+            dashboard=self._dashboard_answer(),
+            alerts=board.alerts(_most_urgent(alerts.open), alerts.suppressed, background, served.snapshot().time),
+            history=board.strips(background),
+            maintenance=board.windows(served.windows()),
+            links=served.links(),
+        )
 
     def _dashboard_answer(self) -> DashboardAnswer:
         """Return the whole; nothing in it changes while nothing is news, so that its tag does not either."""

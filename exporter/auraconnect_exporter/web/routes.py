@@ -23,10 +23,13 @@ from auraconnect_exporter.model import Reload, Snapshot
 from auraconnect_exporter.records import Actor
 from auraconnect_exporter.web import openapi, pages
 from auraconnect_exporter.web.access import ANYBODY, Gate
+from auraconnect_exporter.web.assets import Assets
+from auraconnect_exporter.web.encoding import accepts_gzip, prefers_html
 from auraconnect_exporter.web.health_api import PREFIX, HealthApi
 from auraconnect_exporter.web.operations import Call, Operation, read_body, read_query
 from auraconnect_exporter.web.prepared import Prepared
 from auraconnect_exporter.web.problems import SECURITY_HEADERS, Handler, problem, problem_details, security_headers
+from auraconnect_exporter.web.session import Sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,8 @@ class Sources:
     """What the routes serve from.
 
     ``reload`` returns the sentence that says what is wrong, or nothing; ``base_path`` precedes links to pages;
-    ``closed_metrics`` asks for a role on ``/metrics``; ``headers`` go with every answer.
+    ``closed_metrics`` asks for a role on ``/metrics``; ``https`` says that people reach us by HTTPS;
+    ``headers`` go with every answer.
     """
 
     snapshot: Callable[[], Snapshot]
@@ -47,13 +51,14 @@ class Sources:
     api: HealthApi
     gate: Gate
     closed_metrics: bool = False
+    https: bool = False
     headers: tuple[tuple[str, str], ...] = ()
 
 
 def make_application(sources: Sources) -> web.Application:
     """Return the application, without any state but its sources."""
     routes = _Routes(sources)
-    operations = sources.api.operations()
+    operations = sources.api.operations() + Sessions(sources.gate, secure=sources.https).operations()
     app = web.Application(middlewares=[problem_details])
     app.on_response_prepare.append(security_headers)
     if sources.headers:
@@ -65,7 +70,8 @@ def make_application(sources: Sources) -> web.Application:
             web.get("/-/ready", routes.ready),
             web.post("/-/reload", routes.reload),
             web.get("/", routes.overview),
-            web.get("/dashboard", routes.overview),
+            web.get("/dashboard", routes.dashboard),
+            web.get(f"{PREFIX}/assets/{{name}}", routes.asset),
             web.get("/openapi.json", _document(operations)),
             web.get(f"{PREFIX}/openapi.json", _document(operations)),
         ],
@@ -81,6 +87,8 @@ def make_application(sources: Sources) -> web.Application:
     for operation in operations:
         kept = operation.kept_for > 0
         handler = _kept_handler(operation, sources) if kept else _handler(operation, sources.gate)
+        if operation.name == "dashboard":
+            handler = _page_or(routes.dashboard, handler)
         for end in ("", "/"):
             for method in ("GET", "HEAD") if operation.method == "GET" else (operation.method,):
                 app.router.add_route(method, f"{PREFIX}{operation.path}{end}", handler)
@@ -116,6 +124,15 @@ def _kept_handler(operation: Operation, sources: Sources) -> Handler:
     return handle
 
 
+def _page_or(page: Handler, handler: Handler) -> Handler:
+    """Return what answers a browser with a page, and a program with data; a browser that has the page asks for data."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await (page if prefers_html(request.headers.get("Accept", "")) else handler)(request)
+
+    return handle
+
+
 def _document(operations: Sequence[Operation]) -> Handler:
     body = msgspec.json.encode(openapi.document(operations, PREFIX, __version__))
 
@@ -136,6 +153,7 @@ class _Routes:
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
         self._exposition = Exposition()
+        self._assets = Assets()
 
     async def metrics(self, request: web.Request) -> web.Response:
         if self._sources.closed_metrics:
@@ -180,6 +198,12 @@ class _Routes:
         if wrong:
             return problem(500, f"the configuration in use is kept: {wrong}")
         return web.Response(text="The configuration has been reloaded.\n")
+
+    async def dashboard(self, _request: web.Request) -> web.Response:
+        return self._assets.page(self._sources.base_path)
+
+    async def asset(self, request: web.Request) -> web.Response:
+        return self._assets.fitting(request)
 
     async def overview(self, _request: web.Request) -> web.Response:
         return _html(pages.overview(self._sources.snapshot(), __version__, self._sources.base_path))
