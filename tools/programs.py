@@ -35,6 +35,7 @@ PROGRAMS = {
     "redis-cli": _Program("redis-server", ("redis-cli",)),
     "valkey-server": _Program("valkey-server", ("valkey-server",)),
     "pgbouncer": _Program("pgbouncer", ("pgbouncer",)),
+    "chromium": _Program("chromium", ("chromium",), ("usr/lib/chromium",)),
     "openssl": _Program("openssl", ("openssl",)),
     "wrk": _Program("wrk", ("wrk",)),
     "postgres-exporter": _Program("prometheus-postgres-exporter", ("prometheus-postgres-exporter",)),

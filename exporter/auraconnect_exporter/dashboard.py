@@ -34,6 +34,8 @@ SUMMARY_HOURS: Final = 24
 
 CLOCKS_SERIES: Final = "alert:firing_since:timestamp_seconds"
 """Since when each alert's clock of escalation runs, by Prometheus's count (rules/escalation.yml)."""
+NOT_CONFIGURED: Final = "no Prometheus is configured"
+
 DELAYS_SERIES: Final = "auraconnect:escalation_delay:seconds"
 
 
@@ -93,7 +95,7 @@ class BackgroundReader:
         performance: tuple[EndpointPerformance, ...] = ()
         clocks, delays = self.latest.clocks, self.latest.delays
         if self._figures is None or self._prometheus is None:
-            unavailable["prometheus"] = "no Prometheus is configured"
+            unavailable["prometheus"] = NOT_CONFIGURED
         else:
             try:
                 totals = await self._figures.totals()

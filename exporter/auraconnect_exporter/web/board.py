@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from itertools import islice
 from typing import Final
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from auraconnect_exporter import history
-from auraconnect_exporter.dashboard import Background
+from auraconnect_exporter.dashboard import NOT_CONFIGURED, Background
 from auraconnect_exporter.escalation import ladder
 from auraconnect_exporter.maintenance import Occurrence
 from auraconnect_exporter.model import Component, Health, Link
@@ -71,9 +71,13 @@ class BoardHistory(msgspec.Struct, frozen=True):
 
 
 class BoardAnswer(msgspec.Struct, frozen=True):
-    """All that the page shows. ``dashboard`` is the health API's own answer; no news, the same bytes."""
+    """All that the page shows. ``dashboard`` is the health API's own answer; no news, the same bytes.
+
+    ``troubles`` says in a sentence each what can't be reached; what nobody has configured is no trouble.
+    """
 
     dashboard: DashboardAnswer
+    troubles: tuple[str, ...]
     alerts: tuple[BoardAlert, ...]
     history: BoardHistory
     maintenance: tuple[BoardWindow, ...]
@@ -87,6 +91,15 @@ def alerts(
     return tuple(
         _alert(episode, background, moment(now), suppressed=episode.id in suppressed)
         for episode in islice(episodes, MAX_ALERTS)
+    )
+
+
+def troubles(unavailable: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what is wrong around us, given why what could not be read, by source."""
+    return tuple(
+        why if why.lower().startswith(name.lower()) else f"{name}: {why}"
+        for name, why in sorted(unavailable.items())
+        if why != NOT_CONFIGURED
     )
 
 

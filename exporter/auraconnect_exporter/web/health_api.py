@@ -336,8 +336,10 @@ class HealthApi:
     def _board_answer(self) -> BoardAnswer:
         served = self._served
         alerts, background = served.alerts, served.background()
+        dashboard = self._dashboard_answer()
         return BoardAnswer(
-            dashboard=self._dashboard_answer(),
+            dashboard=dashboard,
+            troubles=board.troubles(dashboard.unavailable),
             alerts=board.alerts(_most_urgent(alerts.open), alerts.suppressed, background, served.snapshot().time),
             history=board.strips(background),
             maintenance=board.windows(served.windows()),

@@ -181,7 +181,6 @@ function showBoard(board) {
 
 function showFreshness() {
   const { board } = state;
-  const unavailable = Object.entries(board?.dashboard.unavailable ?? {});
   const age = board ? now() - Date.parse(board.dashboard.timestamp) : Infinity;
   const silent = performance.now() - state.answeredAt;
   const stale = age > STALE_SECONDS * 1000 || silent > STALE_SECONDS * 1000;
@@ -191,7 +190,7 @@ function showFreshness() {
   if (state.failures > 1 || (stale && board)) {
     troubles.push(`This page shows the past: ${state.failure || "nothing has been checked lately"}.`);
   }
-  for (const [name, why] of unavailable) troubles.push(`${name}: ${why}.`);
+  for (const trouble of board?.troubles ?? []) troubles.push(`${trouble}.`);
   find("trouble").hidden = troubles.length === 0;
   say(find("trouble"), troubles.join(" "));
   const health = board?.dashboard.health.status ?? "unknown";
@@ -270,6 +269,11 @@ function leaveAlert(element) {
   });
 }
 
+function urgency(alert, left) {
+  if (left > 0) return `act within ${duration(left)}`;
+  return alert.severity === "critical" ? "act now" : `overdue by ${duration(-left)}`;
+}
+
 function showClock(element) {
   const { alert } = element;
   const waits = alert.next_at ? Date.parse(alert.next_at) - now() : null;
@@ -280,7 +284,7 @@ function showClock(element) {
     parts.push(`acknowledged by ${alert.acknowledged_by ?? "somebody"} ${duration(now() - Date.parse(alert.acknowledged_at))} ago`);
   } else if (alert.suppressed) parts.push("kept from people: silenced, inhibited or muted");
   else {
-    if (left !== null) parts.push(left > 0 ? `act within ${duration(left)}` : "act now");
+    if (left !== null) parts.push(urgency(alert, left));
     if (alert.told.length) parts.push(`told: ${alert.told.join(", ")}`);
     if (alert.next_role) parts.push(waits > 0 ? `${alert.next_role} in ${duration(waits)}` : `${alert.next_role} is being told`);
   }
@@ -351,7 +355,7 @@ let followed = "";
 
 function followAddress() {
   const wanted = location.hash.slice(1);
-  if (!wanted || wanted === followed || wanted === "alerts") return;
+  if (!wanted || wanted === followed || wanted === "alerts-title") return;
   followed = wanted;
   let name = "";
   try {
@@ -522,7 +526,7 @@ find("sign-in-form").addEventListener("submit", async (event) => {
     token.value = "";
     say(find("sign-in-problem"), "");
     await begin();
-    find("alerts").focus({ preventScroll: true });
+    if (!followed) find("alerts-title").focus({ preventScroll: true });
   } catch (error) {
     say(find("sign-in-problem"), error instanceof Refused ? error.message : "The exporter does not answer.");
     token.select();
