@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from auraconnect_exporter import config
-from auraconnect_exporter.model import Component, Secret, TargetId
+from auraconnect_exporter.model import Component, Link, Secret, TargetId
 from auraconnect_exporter.targets import (
     Host,
     Http,
@@ -323,6 +323,18 @@ BROKEN = [
         )
         for ratio, value in (("memory_usage", 85), ("disk_usage", 0), ("memory_pressure", -0.1))
     ),
+    *(
+        (
+            f"links: [{{name: Logs, url: '{url}'}}]",
+            "…/exporter.yml:1: links[0].url: expected an address such as https://logs.example.com, without a password",
+        )
+        for url in ("javascript:alert(1)", "https://u:hunter2@h", "/logs", "https://[", "https://h/a b")
+    ),
+    ("links: [{name: '', url: 'https://h'}]", "…/exporter.yml:1: links[0].name: expected 1 to 60 printable characters"),
+    (
+        f"links: [{', '.join(['{name: a, url: https://h}'] * 21)}]",
+        "…/exporter.yml:1: links: has 21 entries, 20 are the most",
+    ),
     ("host: []", "…/exporter.yml:1: names nothing to watch"),
     ("a: &x [1]\nb: *x", "…/exporter.yml:1: anchors and aliases are not supported, write the value out"),
     (
@@ -400,6 +412,14 @@ class TestPeers:
         parsed = self.parsed(tmp_path, text)
         assert parsed.pagerduty_secrets == (Secret("s1"), Secret("s2"))
         assert parsed.error_log == PostgresServer("h", 5432, "u", None, "a")
+
+    def test_links_are_found(self, tmp_path: Path) -> None:
+        """Where people look further, in the order of the file."""
+        text = "links: [{name: Logs, url: 'https://logs.example/?q=a%20b'}, {name: Traces, url: 'http://t'}]"
+        assert self.parsed(tmp_path, text).links == (
+            Link("Logs", "https://logs.example/?q=a%20b"),
+            Link("Traces", "http://t"),
+        )
 
     @pytest.mark.parametrize(
         ("text", "sentence"),
