@@ -26,7 +26,6 @@ from auraconnect_exporter.store import open_store
 from auraconnect_exporter.tokens import TokenFile
 from auraconnect_exporter.web import pages
 from auraconnect_exporter.web.access import Gate
-from auraconnect_exporter.web.encoding import accepts_gzip
 from auraconnect_exporter.web.health_api import HealthApi, Served
 from auraconnect_exporter.web.routes import Sources, make_application
 from tests.builders import attempt, view

@@ -21,9 +21,9 @@ from auraconnect_exporter.auth import Role
 from auraconnect_exporter.clients import pagerduty
 from auraconnect_exporter.dashboard import SUMMARY_HOURS, TOP, Background
 from auraconnect_exporter.errors import Errors
+from auraconnect_exporter.exposition import accepts_gzip, compress
 from auraconnect_exporter.figures import EndpointPerformance, Figures, FiguresUnavailable
 from auraconnect_exporter.maintenance import Occurrence
-from auraconnect_exporter.metrics import compress
 from auraconnect_exporter.model import Health, Link, Secret, Snapshot
 from auraconnect_exporter.records import Actor, AlertType, Draft, Episode, ErrorRecord, Severity
 from auraconnect_exporter.store.errors import ErrorSummary as CountedErrors
@@ -44,7 +44,6 @@ from auraconnect_exporter.web.answers import (
     TopError,
 )
 from auraconnect_exporter.web.board import BoardAnswer
-from auraconnect_exporter.web.encoding import accepts_gzip
 from auraconnect_exporter.web.operations import Call, Operation, json_answer
 from auraconnect_exporter.web.problems import Problem
 

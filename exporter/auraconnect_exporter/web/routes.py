@@ -24,7 +24,7 @@ from auraconnect_exporter.records import Actor
 from auraconnect_exporter.web import openapi, pages
 from auraconnect_exporter.web.access import ANYBODY, Gate
 from auraconnect_exporter.web.assets import Assets
-from auraconnect_exporter.web.encoding import accepts_gzip, prefers_html
+from auraconnect_exporter.web.encoding import prefers_html
 from auraconnect_exporter.web.health_api import PREFIX, HealthApi
 from auraconnect_exporter.web.operations import Call, Operation, read_body, read_query
 from auraconnect_exporter.web.prepared import Prepared
