@@ -44,7 +44,7 @@ LIBRARIES = {
     "psycopg": {"probes", "error_log", "store"},
     "sqlite3": {"store"},
     "redis": {"probes"},
-    "httpcore": {"probes"},
+    "h11": {"probes"},
     "psutil": {"probes"},
     "yaml": {"strict_yaml", "pack"},
     "jwt": {"auth"},

@@ -107,6 +107,7 @@ class TestFile:
     def test_every_setting_reaches_its_target(self, tmp_path: Path) -> None:
         """A full file comes out as frozen targets, in seconds and bytes."""
         (tmp_path / "password").write_text("s3cret\n", encoding="utf-8")
+        (tmp_path / "token").write_text("t0ken\n", encoding="utf-8")
         targets = load(
             tmp_path,
             """
@@ -122,6 +123,13 @@ redis:
   - {name: local, url: "unix:///run/redis.sock?db=1", memory_usage: 0.9, clients_usage: 1, acl_log: true}
 api:
   - {name: api, url: "https://api.example.com/ping?deep=1", statuses: [200, 204], slow: 1s}
+  - name: health
+    url: http://api:8000/health
+    expect_body: '"status":*"ok"'
+    expect_headers: {Content-Type: application/json}
+    request_headers: {X-Tenant: probe}
+    token_file: token
+    certificate_expires: 30d
 workers:
   - {name: mail, kind: arq, url: "redis://r", queues: ["arq:queue", mail], queue_age: 90s, queue_depth: 500}
   - {name: jobs, kind: celery, url: "redis://r", queues: [exports], min_workers: 2}
@@ -164,6 +172,22 @@ host:
                     10.0,
                     1.5,
                     Http(HttpUrl(True, "api.example.com", 443, "/ping?deep=1"), frozenset({200, 204}), 1.0),
+                ),
+                Target(
+                    TargetId(Component.API, "health"),
+                    True,
+                    10.0,
+                    1.5,
+                    Http(
+                        HttpUrl(False, "api", 8000, "/health"),
+                        frozenset(range(200, 400)),
+                        0.5,
+                        expect_body='"status":*"ok"',
+                        expect_headers=(("Content-Type", "application/json"),),
+                        request_headers=(("X-Tenant", "probe"),),
+                        token=Secret("t0ken"),
+                        certificate_expires=30 * 86400.0,
+                    ),
                 ),
                 Target(
                     TargetId(Component.WORKERS, "mail"),
@@ -281,6 +305,22 @@ BROKEN = [
         "…/exporter.yml:1: api[0].statuses: expected one or more HTTP status codes from 100 to 599",
     ),
     (
+        "api: [{name: a, url: 'http://h', certificate_expires: 0}]",
+        "…/exporter.yml:1: api[0].certificate_expires: expected more than 0s",
+    ),
+    (
+        "api: [{name: a, url: 'http://h', request_headers: {Cookie: hunter2}}]",
+        "…/exporter.yml:1: api[0].request_headers.Cookie: can't be set here",
+    ),
+    (
+        "api: [{name: a, url: 'http://h', expect_headers: {'X Y': hunter2}}]",
+        "…/exporter.yml:1: api[0].expect_headers.X Y: is not a header such as X-Scope-OrgID: tenant",
+    ),
+    (
+        "api: [{name: a, url: 'http://h', token_file: words}]",
+        "…/exporter.yml:1: api[0].token_file: holds more than one word of visible ASCII characters",
+    ),
+    (
         "workers: [{name: a, kind: rq, url: 'redis://r', queues: [q]}]",
         "…/exporter.yml:1: workers[0].kind: can't be 'rq'",
     ),
@@ -357,6 +397,7 @@ BROKEN = [
 def test_a_broken_file_gets_one_sentence_with_its_place(tmp_path: Path, text: str | bytes, sentence: str) -> None:
     """Every fault is said in one sentence, with file, line and path, and without a password."""
     (tmp_path / "empty").touch()
+    (tmp_path / "words").write_text("two hunter2")
     said = refusal(tmp_path, text)
     assert said == sentence
     assert "hunter2" not in said

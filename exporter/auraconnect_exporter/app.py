@@ -32,6 +32,7 @@ from auraconnect_exporter.maintenance import Calendar, Occurrence
 from auraconnect_exporter.model import Clock, Link, Reload, Secret
 from auraconnect_exporter.monitor import Monitor
 from auraconnect_exporter.probes import make_probe
+from auraconnect_exporter.probes.certificates import Trust
 from auraconnect_exporter.store import Store, StoreError, StoreUnavailable, open_store
 from auraconnect_exporter.web import server
 from auraconnect_exporter.web.access import Gate
@@ -93,7 +94,8 @@ class Exporter:
         self._peers: object = None
         self.links: tuple[Link, ...] = ()
         self.last_reload = Reload(successful=True, timestamp=clock.time())
-        self.monitor = Monitor(lambda target: make_probe(target, clock), clock)
+        trust = Trust()
+        self.monitor = Monitor(lambda target: make_probe(target, clock, trust), clock)
 
     async def start(self, config: Config) -> None:
         """Watch what a configuration says, from now on."""

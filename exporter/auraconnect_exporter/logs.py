@@ -50,5 +50,5 @@ def configure(level: str, style: Format) -> None:
     handler.setFormatter(LineFormatter(style))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # Drivers log what they do, and sometimes with which parameters; their warnings are enough.
-    for driver in ("psycopg", "redis", "httpcore", "asyncio", "aiohttp"):
+    for driver in ("psycopg", "redis", "asyncio", "aiohttp"):
         logging.getLogger(driver).setLevel(logging.WARNING)

@@ -143,13 +143,30 @@ class _ApiSpec(_UrlSpec, frozen=True, forbid_unknown_fields=True, kw_only=True):
     statuses: tuple[int, ...] = tuple(range(200, 400))
     slow: Duration = Duration(0.5)
     ca_file: str | None = None
+    expect_body: str = ""
+    expect_headers: dict[str, str] = {}
+    request_headers: dict[str, str] = {}
+    token_file: str | None = None
+    certificate_expires: Duration = Duration(14 * 86400)
 
     def system(self, place: Place) -> Http:
         ca_file = _certificates(place, "ca_file", self.ca_file)
         url = self.parsed_url(place, lambda text: endpoints.http(text, ca_file))
         if not self.statuses or not all(100 <= status <= 599 for status in self.statuses):  # noqa: PLR2004 (RFC 9110)
             raise place.problem("statuses", "expected one or more HTTP status codes from 100 to 599")
-        return Http(url, frozenset(self.statuses), _positive(place, "slow", self.slow))
+        token = _secret(place, "token", self.token_file)
+        if token is not None and not re.fullmatch(r"[!-~]+", token.reveal()):
+            raise place.problem("token_file", "holds more than one word of visible ASCII characters")
+        return Http(
+            url,
+            frozenset(self.statuses),
+            _positive(place, "slow", self.slow),
+            self.expect_body,
+            tuple(_headers(place, "expect_headers", self.expect_headers)),
+            tuple(_headers(place, "request_headers", self.request_headers, _NOT_SENT | {"accept-encoding", "cookie"})),
+            token,
+            _positive(place, "certificate_expires", self.certificate_expires),
+        )
 
 
 class _WorkersSpec(_RedisServerSpec, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -280,17 +297,9 @@ class PeerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             token=_secret(place, "token", self.token_file),
             user=self.user,
             password=_secret(place, "password", self.password_file),
-            headers=tuple(self._checked_headers(place)),
+            headers=tuple(_headers(place, "headers", self.headers, _NOT_SENT)),
             timeout=_positive(place, "timeout", self.timeout),
         )
-
-    def _checked_headers(self, place: Place) -> Iterator[tuple[str, str]]:
-        for name, value in self.headers.items():
-            if not re.fullmatch(r"[A-Za-z0-9-]{1,100}", name) or not re.fullmatch(r"[ -~]{0,1000}", value):
-                raise place.problem(f"headers.{name}", "is not a header such as X-Scope-OrgID: tenant")
-            if name.lower() in {"authorization", "host", "content-length", "content-type", "transfer-encoding"}:
-                raise place.problem(f"headers.{name}", "can't be set here")
-            yield name, value
 
 
 class PagerDutySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -410,6 +419,21 @@ def _ratio(place: Place, key: str, value: float) -> float:
     if not 0 < value <= 1:
         raise place.problem(key, "expected a ratio above 0 and up to 1, such as 0.9")
     return float(value)
+
+
+_NOT_SENT = frozenset({"authorization", "host", "connection", "content-length", "content-type", "transfer-encoding"})
+"""Headers of a request that are ours to set, or that hold secrets."""
+
+
+def _headers(
+    place: Place, key: str, headers: Mapping[str, str], refused: Collection[str] = ()
+) -> Iterator[tuple[str, str]]:
+    for name, value in headers.items():
+        if not re.fullmatch(r"[A-Za-z0-9-]{1,100}", name) or not re.fullmatch(r"[ -~]{0,1000}", value):
+            raise place.problem(f"{key}.{name}", "is not a header such as X-Scope-OrgID: tenant")
+        if name.lower() in refused:
+            raise place.problem(f"{key}.{name}", "can't be set here")
+        yield name, value
 
 
 def _parsed_url(place: Place, url: str | None, url_file: str | None, parse: Callable[[str], T]) -> T:

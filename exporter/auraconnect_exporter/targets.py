@@ -73,11 +73,20 @@ class Redis:
 
 @dataclass(frozen=True, slots=True)
 class Http:
-    """A URL of the API; any of ``statuses`` is a good answer."""
+    """A URL of the API; any of ``statuses`` is a good answer, if it holds what is expected of headers and body.
+
+    In what is expected, ``*`` stands for anything. A certificate that expires within ``certificate_expires`` is a
+    finding. ``token`` is sent as a bearer's.
+    """
 
     url: HttpUrl
     statuses: frozenset[int]
     slow: float
+    expect_body: str = ""
+    expect_headers: tuple[tuple[str, str], ...] = ()
+    request_headers: tuple[tuple[str, str], ...] = ()
+    token: Secret | None = None
+    certificate_expires: float = 14 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)

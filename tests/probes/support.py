@@ -19,6 +19,7 @@ from auraconnect_exporter import endpoints
 from auraconnect_exporter.model import Attempt, Clock, Component, Reason, TargetId
 from auraconnect_exporter.probes import make_probe
 from auraconnect_exporter.probes.base import Probe
+from auraconnect_exporter.probes.certificates import Trust
 from auraconnect_exporter.probes.runner import Runner
 from auraconnect_exporter.targets import Postgres, System, Target, Workers
 from auraconnect_exporter.targets import Redis as RedisSystem
@@ -77,7 +78,7 @@ class Watched:
 def watch_system(system: System, timeout: float = 2.0, clock: Clock = CLOCK) -> Watched:
     """Return a system under watch; ``clock`` is the one that its probe sees."""
     target = Target(TargetId(Component.API, "test"), critical=True, interval=5.0, timeout=timeout, system=system)
-    return Watched(lambda: make_probe(target, clock), timeout)
+    return Watched(lambda: make_probe(target, clock, Trust()), timeout)
 
 
 def database(server: PostgreSQL) -> Postgres:

@@ -13,7 +13,7 @@ import pytest
 
 from auraconnect_exporter import __version__, endpoints
 from auraconnect_exporter.model import Reason
-from auraconnect_exporter.probes.http_api import MAX_BODY_BYTES
+from auraconnect_exporter.probes.http_exchange import MAX_BODY_BYTES
 from auraconnect_exporter.targets import Http
 from tests.builders import collectors
 from tests.probes.conftest import Watch

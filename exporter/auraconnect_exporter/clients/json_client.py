@@ -1,8 +1,7 @@
 """Calls to an HTTP API that answers JSON: bounded in time and size, with one kind of failure.
 
-On aiohttp's client, which costs no memory: the web server loads it anyway. (httpcore is loaded for the HTTP probe as
-well, but forgets to close connections that are cancelled in a TLS handshake.) Names are looked up by the event loop, so
-in daemon threads. Proxies of the environment are ignored, redirects not followed, and nothing is unpacked.
+On aiohttp's client, which costs no memory: the web server loads it anyway. Names are looked up by the event loop, so in
+daemon threads. Proxies of the environment are ignored, redirects not followed, and nothing is unpacked.
 """
 
 from __future__ import annotations

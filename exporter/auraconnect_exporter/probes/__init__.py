@@ -6,6 +6,7 @@ from auraconnect_exporter.model import Clock
 from auraconnect_exporter.probes.arq_queue import ArqProbe
 from auraconnect_exporter.probes.base import Probe
 from auraconnect_exporter.probes.celery_queue import CeleryProbe
+from auraconnect_exporter.probes.certificates import Trust
 from auraconnect_exporter.probes.host import HostProbe
 from auraconnect_exporter.probes.http_api import HttpProbe
 from auraconnect_exporter.probes.postgres import PostgresProbe
@@ -14,15 +15,15 @@ from auraconnect_exporter.probes.worker_memory import WorkerMemory
 from auraconnect_exporter.targets import Host, Http, Postgres, Redis, Target, Workers
 
 
-def make_probe(target: Target, clock: Clock) -> Probe:
+def make_probe(target: Target, clock: Clock, trust: Trust) -> Probe:
     """Return a new probe for a target; it connects when it is first used."""
     match target.system:
         case Postgres() as system:
             return PostgresProbe(system, target.timeout, clock.monotonic)
         case Redis() as system:
-            return RedisProbe(system, clock.monotonic)
+            return RedisProbe(system, clock.monotonic, trust)
         case Http() as system:
-            return HttpProbe(system, clock.monotonic)
+            return HttpProbe(system, target.timeout, clock, trust)
         case Workers(kind="celery") as system:
             return CeleryProbe(system, target.timeout, clock, WorkerMemory(clock.monotonic))
         case Workers() as system:

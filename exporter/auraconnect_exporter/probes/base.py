@@ -8,7 +8,6 @@ import socket
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import ClassVar
 
 from auraconnect_exporter.model import Reading, Reason, Sample
 
@@ -28,7 +27,7 @@ class ProbeError(Exception):
 class Probe(ABC):
     """Reads one system. Keeps a connection from check to check where that is cheaper, never more than one."""
 
-    collectors: ClassVar[tuple[str, ...]]
+    collectors: tuple[str, ...]
     """The parts of a reading, each of which can fail alone."""
 
     @abstractmethod

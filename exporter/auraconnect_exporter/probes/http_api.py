@@ -1,23 +1,16 @@
-"""The HTTP API: one request on a fresh connection, each of its phases timed, the status judged.
-
-The phases are those of Prometheus's blackbox exporter: resolve, connect, tls, processing (until the first byte of the
-answer) and transfer.
-"""
+"""The HTTP API: one request on a fresh connection, its phases timed, its answer and its certificates judged."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
-from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
-from typing import Any, Final
-
-import httpcore
+from typing import Final
 
 from auraconnect_exporter import __version__
-from auraconnect_exporter.model import Metric, Part, Reading, Reason, Sample
+from auraconnect_exporter.model import Clock, Metric, Part, Reading, Reason, Sample
 from auraconnect_exporter.probes.base import Probe, ProbeError, explain
+from auraconnect_exporter.probes.certificates import Trust, not_after, trusting_anyone, verified_chain
+from auraconnect_exporter.probes.http_exchange import Answer, Exchange, Stopwatch
 from auraconnect_exporter.targets import Http, HttpUrl
 
 PHASE = Metric("api_probe_phase_seconds", "gauge", "Duration of a phase of the last request.", ("phase",))
@@ -25,151 +18,118 @@ STATUS = Metric("api_probe_status_code", "gauge", "HTTP status of the last answe
 CERTIFICATE_EXPIRY = Metric(
     "api_certificate_expiry_timestamp_seconds", "gauge", "When the server's certificate expires."
 )
+CHAIN_EXPIRY = Metric(
+    "api_certificate_chain_expiry_timestamp_seconds",
+    "gauge",
+    "When the first certificate expires between the server's own and the trusted one.",
+)
 
-MAX_BODY_BYTES: Final = 1024 * 1024
-"""More of a body than this is not read; the answer counts all the same."""
+DAY: Final = 86400.0
 
-# The end of a phase, as httpcore's trace extension names it.
-_PHASE_ENDS: Final = {
-    "connection.connect_tcp.complete": "connect",
-    "connection.start_tls.complete": "tls",
-    "http11.receive_response_headers.complete": "processing",
-}
+PATIENCE: Final = 0.9
+"""How much of the deadline may have gone by when an untrusted certificate has been looked at for its expiry."""
 
 
 class HttpProbe(Probe):
     """Watches one URL."""
 
-    collectors = ("request",)
-
-    def __init__(self, system: Http, monotonic: Callable[[], float]) -> None:
+    def __init__(self, system: Http, timeout: float, clock: Clock, trust: Trust) -> None:
+        self.collectors = ("request", "certificate") if system.url.tls else ("request",)
         self._system = system
-        self._monotonic = monotonic
-        self._tls = ssl.create_default_context(cafile=system.url.ca_file) if system.url.tls else None
+        self._patience = timeout * PATIENCE
+        self._clock = clock
+        self._trust = trust
+        self._headers = _headers(system)
 
     async def check(self) -> Reading:
-        """GET the URL without following redirects. Raises ProbeError."""
-        try:
-            return await self._request(_Stopwatch(self._monotonic))
-        except httpcore.TimeoutException as error:
-            raise ProbeError(Reason.TIMEOUT, "no answer in time") from error
-        except (httpcore.ProtocolError, UnicodeError) as error:
-            raise ProbeError(Reason.PROTOCOL, "what answers does not speak HTTP") from error
-        except httpcore.NetworkError as error:
-            raise explain(error) from None
-
-    async def _request(self, stopwatch: _Stopwatch) -> Reading:
+        """GET the URL without following redirects. Raises ProbeError, OSError."""
+        until = asyncio.get_running_loop().time() + self._patience
         url = self._system.url
-        network = _Network(stopwatch)
-        connection = httpcore.AsyncHTTPConnection(
-            origin=httpcore.Origin(b"https" if url.tls else b"http", url.host.encode("idna"), url.port),
-            ssl_context=self._tls,
-            network_backend=network,
-        )
         try:
-            response = await connection.handle_async_request(self._build(url, stopwatch))
-            samples = [STATUS.sample(response.status), *_certificate(response)]
-            await _read_some(response)
+            return await self._request()
+        except ssl.SSLError as error:
+            self._trust.forget(url.ca_file)  # the authorities may have been renewed
+            failure = explain(error)
+            if isinstance(error, ssl.SSLCertVerificationError):
+                failure.samples = await self._untrusted_expiry(until)
+            raise failure from None
+
+    async def _request(self) -> Reading:
+        url = self._system.url
+        stopwatch = Stopwatch(self._clock.monotonic)
+        exchange = Exchange(url, self._trust.context(url.ca_file) if url.tls else None, stopwatch)
+        try:
+            reader = await exchange.connect()
+            chain = verified_chain(exchange.tls) if exchange.tls else []
+            answer = await exchange.get(reader, self._headers)
         finally:
-            await connection.aclose()
-            await network.close()
-        stopwatch.lap("transfer")
-        samples += [PHASE.sample(seconds, phase) for phase, seconds in stopwatch.laps.items()]
-        if response.status not in self._system.statuses:
-            raise ProbeError(Reason.ERROR, f"answered with status {response.status}", tuple(samples))
+            exchange.close()
+        samples = (
+            STATUS.sample(answer.status),
+            *(PHASE.sample(seconds, phase) for phase, seconds in stopwatch.laps.items()),
+        )
+        certificate = self._certificate(chain) if chain else None
+        if problem := unexpected(answer, self._system):
+            raise ProbeError(Reason.ERROR, problem, (*samples, *(certificate.samples if certificate else ())))
         seconds = sum(stopwatch.laps.values())
         slow = (f"the answer took {seconds:.2f} s",) if seconds > self._system.slow else ()
-        return Reading((Part("request", tuple(samples), slow),))
+        request = Part("request", samples, slow)
+        return Reading((request, certificate) if certificate else (request,))
 
-    def _build(self, url: HttpUrl, stopwatch: _Stopwatch) -> httpcore.Request:
-        default_port = 443 if url.tls else 80
-        host = f"[{url.host}]" if ":" in url.host else url.host.encode("idna").decode()
-        return httpcore.Request(
-            method=b"GET",
-            url=httpcore.URL(
-                scheme=b"https" if url.tls else b"http",
-                host=url.host.encode("idna"),
-                port=url.port,
-                target=url.path.encode(),
-            ),
-            headers=[
-                (b"Host", (host if url.port == default_port else f"{host}:{url.port}").encode()),
-                (b"User-Agent", f"auraconnect-exporter/{__version__}".encode()),
-                (b"Accept", b"*/*"),
-                (b"Connection", b"close"),
-            ],
-            extensions={"trace": stopwatch.trace},
-        )
+    def _certificate(self, chain: list[bytes]) -> Part:
+        expiries = [not_after(certificate) for certificate in chain]
+        first = min(expiries)
+        days = (first - self._clock.time()) / DAY
+        which = "the certificate" if first == expiries[0] else "a certificate above the server's own"
+        soon = (f"{which} expires in {days:.1f} days",) if days * DAY < self._system.certificate_expires else ()
+        return Part("certificate", (CERTIFICATE_EXPIRY.sample(expiries[0]), CHAIN_EXPIRY.sample(first)), soon)
 
-
-class _Stopwatch:
-    """Laps in seconds by phase, one after the other."""
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        self._last = monotonic()
-        self.laps: dict[str, float] = {}
-
-    def lap(self, phase: str) -> None:
-        now = self._monotonic()
-        self.laps[phase] = now - self._last
-        self._last = now
-
-    async def trace(self, event: str, _info: dict[str, Any]) -> None:
-        if event in _PHASE_ENDS:
-            self.lap(_PHASE_ENDS[event])
+    async def _untrusted_expiry(self, until: float) -> tuple[Sample, ...]:
+        """Ask once more for the certificate that was not trusted: it may have expired. Nothing if that fails."""
+        exchange = Exchange(self._system.url, trusting_anyone(), Stopwatch(self._clock.monotonic))
+        try:
+            async with asyncio.timeout_at(until):
+                await exchange.connect()
+            der = exchange.tls.getpeercert(binary_form=True) if exchange.tls else None
+            return (CERTIFICATE_EXPIRY.sample(not_after(der)),) if der else ()
+        except (OSError, ValueError):  # SSLError and TimeoutError among them
+            return ()
+        finally:
+            exchange.close()
 
 
-class _Network(httpcore.AsyncNetworkBackend):
-    """Resolves a name, notes how long that took, and connects to its addresses in turn."""
-
-    def __init__(self, stopwatch: _Stopwatch) -> None:
-        self._stopwatch = stopwatch
-        self._backend = httpcore.AnyIOBackend()
-        self._stream: httpcore.AsyncNetworkStream | None = None
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109  # httpcore's signature
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Connect. Raises gaierror, or the last address's error."""
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        self._stopwatch.lap("resolve")
-        *others, last = dict.fromkeys(str(address[0]) for *_, address in found)
-        for address in others:
-            try:
-                return await self._connect(address, port, timeout, local_address, socket_options)
-            except httpcore.ConnectError:
-                continue
-        return await self._connect(last, port, timeout, local_address, socket_options)
-
-    async def _connect(self, *arguments: Any) -> httpcore.AsyncNetworkStream:
-        self._stream = await self._backend.connect_tcp(*arguments)
-        return self._stream
-
-    async def close(self) -> None:
-        """Close the connection; httpcore forgets it when it is cancelled in the TLS handshake."""
-        if self._stream is not None:
-            await self._stream.aclose()
+def _headers(system: Http) -> list[tuple[str, str]]:
+    """Return the headers of the request."""
+    token = [("Authorization", f"Bearer {system.token.reveal()}")] if system.token else []
+    ours = [("Host", _host(system.url)), ("User-Agent", f"auraconnect-exporter/{__version__}"), ("Accept", "*/*")]
+    theirs = dict(system.request_headers)
+    names = {name.lower() for name in theirs}
+    kept = [(name, value) for name, value in ours if name.lower() not in names]
+    return [*kept, ("Connection", "close"), *theirs.items(), *token]
 
 
-async def _read_some(response: httpcore.Response) -> None:
-    size = 0
-    async for chunk in response.aiter_stream():
-        size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            return
+def _host(url: HttpUrl) -> str:
+    host = f"[{url.host}]" if ":" in url.host else url.host.encode("idna").decode()
+    return host if url.port == (443 if url.tls else 80) else f"{host}:{url.port}"
 
 
-def _certificate(response: httpcore.Response) -> tuple[Sample, ...]:
-    """Return when the verified certificate of this connection expires; nothing without TLS."""
-    tls = response.extensions["network_stream"].get_extra_info("ssl_object")
-    certificate = tls.getpeercert() if tls else None
-    if not certificate:
-        return ()
-    expiry = datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate["notAfter"]), UTC)
-    return (CERTIFICATE_EXPIRY.sample(expiry.timestamp()),)
+def unexpected(answer: Answer, system: Http) -> str:
+    """Say what in an answer is not as it should be; nothing when all is. The answer's own text is never repeated."""
+    if answer.status not in system.statuses:
+        return f"answered with status {answer.status}"
+    for name, expected in system.expect_headers:
+        values = [value for known, value in answer.headers if known == name.lower().encode()]
+        if not any(contains(value, expected) for value in values):
+            return f"the header {name} is not as expected" if values else f"the header {name} is missing"
+    return "" if contains(answer.body, system.expect_body) else "the body is not as expected"
+
+
+def contains(text: bytes, wanted: str) -> bool:
+    """Tell whether a text holds what is wanted, in which ``*`` stands for anything. Takes time by the text's length."""
+    at = 0
+    for piece in wanted.encode().split(b"*"):
+        found = text.find(piece, at)
+        if found < 0:
+            return False
+        at = found + len(piece)
+    return True

@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 
 from auraconnect_exporter.model import Reason
 from auraconnect_exporter.probes.base import ProbeError, explain
+from auraconnect_exporter.probes.certificates import Trust, trusting_anyone
 from auraconnect_exporter.targets import RedisServer
 
 
@@ -26,8 +27,8 @@ class Connector:
     counted by Redis as one whose access was denied.
     """
 
-    def __init__(self, server: RedisServer) -> None:
-        self._class, place = _place(server)
+    def __init__(self, server: RedisServer, trust: Trust) -> None:
+        self._class, place = _place(server, trust)
         self._arguments = {
             **place,
             "db": server.database,
@@ -57,7 +58,7 @@ class Connector:
 
 def open_redis(server: RedisServer) -> Redis:
     """Return a client that connects when first used."""
-    return Connector(server).client()
+    return Connector(server, Trust()).client()
 
 
 class _TLSConnection(SSLConnection):
@@ -72,17 +73,14 @@ class _TLSConnection(SSLConnection):
         self.ssl_context.context = context
 
 
-def _place(server: RedisServer) -> tuple[type[AbstractConnection], dict[str, Any]]:
+def _place(server: RedisServer, trust: Trust) -> tuple[type[AbstractConnection], dict[str, Any]]:
     """Return the kind of connection, and where it leads to. Raises OSError or SSLError for a file of authorities."""
     if server.socket_path is not None:
         return UnixDomainSocketConnection, {"path": server.socket_path}
     place = {"host": server.host, "port": server.port}
     if not server.tls:
         return Connection, place
-    context = ssl.create_default_context(cafile=server.ca_file)
-    if not server.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
+    context = trust.context(server.ca_file) if server.verify else trusting_anyone()
     return _TLSConnection, {**place, "context": context}
 
 

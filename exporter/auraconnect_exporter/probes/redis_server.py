@@ -17,6 +17,7 @@ from redis.exceptions import MasterDownError, NoPermissionError, RedisError, Res
 
 from auraconnect_exporter.model import Metric, Part, Reading, Reason, Sample
 from auraconnect_exporter.probes.base import Probe, ProbeError
+from auraconnect_exporter.probes.certificates import Trust
 from auraconnect_exporter.probes.redis_connection import Connector, explain_redis
 from auraconnect_exporter.probes.redis_denials import DenialCounter, parse_log
 from auraconnect_exporter.targets import Redis
@@ -74,11 +75,12 @@ class RedisProbe(Probe):
 
     collectors = ("ping", "info", "acl")
 
-    def __init__(self, system: Redis, monotonic: Callable[[], float]) -> None:
+    def __init__(self, system: Redis, monotonic: Callable[[], float], trust: Trust) -> None:
         self._system = system
         # To choose a database is a right of its own, and no database's numbers are read.
         self._server = replace(system.server, database=0)
         self._monotonic = monotonic
+        self._trust = trust
         self._connector: Connector | None = None
         self._refused: dict[str, tuple[float, str]] = {}
         self._denials = DenialCounter()
@@ -88,13 +90,14 @@ class RedisProbe(Probe):
     async def check(self) -> Reading:
         """PING, then INFO, and ACL LOG where INFO does not count what was denied."""
         try:
-            self._connector = self._connector or Connector(self._server)
+            self._connector = self._connector or Connector(self._server, self._trust)
             async with self._connector.connected() as connection:
                 return await self._read(connection)
         except RedisError as error:
             failure = explain_redis(error)
             if failure.reason is Reason.TLS:
-                self._connector = None  # the file of authorities may be another by the next check
+                self._trust.forget(self._server.ca_file)  # the authorities may have been renewed
+                self._connector = None
             raise failure from None
 
     async def _read(self, connection: AbstractConnection) -> Reading:
