@@ -30,7 +30,10 @@ def test_the_configuration_shown_is_one_that_loads(tmp_path: Path, document: str
     """A reader who copies the example gets what it says, for every component."""
     (example,) = blocks(document, "yaml")
     password = tmp_path / "password"
-    for secret in (password, tmp_path / "prometheus-token", tmp_path / "pagerduty-webhook-secret"):
+    for secret in (
+        password,
+        *(tmp_path / name for name in ("api-token", "prometheus-token", "pagerduty-webhook-secret")),
+    ):
         secret.write_text("secret", encoding="utf-8")
     path = tmp_path / "exporter.yml"
     path.write_text(example.replace("/etc/auraconnect/postgres-password", str(password)), encoding="utf-8")

@@ -14,6 +14,7 @@ from auraconnect_exporter import endpoints
 from auraconnect_exporter.model import Component, Health, Snapshot, TargetId, TargetView
 from auraconnect_exporter.monitor import Monitor
 from auraconnect_exporter.probes import make_probe
+from auraconnect_exporter.probes.certificates import Trust
 from auraconnect_exporter.targets import Host, Http, System, Target
 from auraconnect_exporter.targets import Redis as RedisSystem
 from tests.probes.support import Handler, cache, serving
@@ -90,7 +91,7 @@ async def test_a_clock_that_is_stepped_changes_no_verdict(redis: Redis, caplog: 
     """An hour there and back, within a check too: what is up stays up, what is down stays down, nothing takes hours."""
     caplog.set_level("INFO")
     clock = SteppedClock()
-    monitor = Monitor(lambda target: make_probe(target, clock), clock)
+    monitor = Monitor(lambda target: make_probe(target, clock, Trust()), clock)
     down = RedisSystem(endpoints.redis(f"redis://127.0.0.1:{free_port()}"), slow=60.0)
     async with serving(says_ok()) as port:
         api = Http(endpoints.http(f"http://127.0.0.1:{port}/", None), frozenset({200}), slow=60.0)
