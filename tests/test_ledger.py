@@ -322,6 +322,34 @@ async def test_escalations_are_events_of_their_source(book: Book) -> None:
     ]
 
 
+@pytest.mark.parametrize("again", [312, 305])
+async def test_an_escalation_that_begins_anew_while_it_goes_on_is_the_same(book: Book, again: float) -> None:
+    """Prometheus and Alertmanager were restarted in between: the level is noted once, and so is its end."""
+    await book.hear(report(10), escalation(310))
+    await book.hear(escalation(again))
+    await book.hear(escalation(again, 950))
+    await book.hear(escalation(310, 950))
+    events = await book.events(await book.only())
+    assert events == [("fired", 10), ("escalated", 310), ("escalation_over", 950)]
+
+
+async def test_an_escalation_whose_end_was_never_told_hides_no_later_one(book: Book) -> None:
+    """Of the next episode, and after an end of the same one, a level is noted anew."""
+    await book.hear(report(10, 400), report(2000))
+    await book.hear(escalation(310))
+    await book.hear(escalation(2310))
+    await book.hear(escalation(2310, 2400))
+    await book.hear(escalation(2500))
+    first, second = await book.episodes()
+    assert await book.events(first) == [("fired", 10), ("escalated", 310), ("resolved", 400)]
+    assert await book.events(second) == [
+        ("fired", 2000),
+        ("escalated", 2310),
+        ("escalation_over", 2400),
+        ("escalated", 2500),
+    ]
+
+
 async def test_an_escalation_belongs_to_the_episode_of_its_time(book: Book) -> None:
     """One that comes late is noted on the episode that it was about, not on the one that is open now."""
     await book.hear(report(10, 400), report(2000))

@@ -264,18 +264,22 @@ def _record_escalation(transaction: Transaction, report: Report, source: Identit
     facts = None if _is_long_ago(report, known) else episodes.learn(known, report.starts, report.ends)
     if facts is None:
         return
-    before = next((firing for firing in known if firing.starts == report.starts), None)
-    fact = next(firing for firing in facts if firing.starts == report.starts)
-    episode = table.at(transaction, source, report.starts)
-    id_ = before.episode if before else episode.id if episode else None
+    same = next((firing for firing in known if firing.starts == report.starts), None)
+    episode = None if same else table.at(transaction, source, report.starts)
+    id_ = same.episode if same else episode.id if episode else None
     if id_ is None:
         return
-    table.put_firing(transaction, report.fingerprint, replace(fact, episode=id_))
+    fact = replace(next(firing for firing in facts if firing.starts == report.starts), episode=id_)
+    table.put_firing(transaction, report.fingerprint, fact)
+    # A Prometheus that was restarted tells another beginning of what goes on; an Alertmanager may move it back.
+    others = [firing for firing in known if firing.episode == id_ and firing is not same]
+    span = next(span for span in episodes.spans([*others, fact]) if fact in span.firings)
+    before = [*([same] if same else []), *(firing for firing in others if firing in span.firings)]
     level = report.labels["escalation"]
-    if before is None:
+    if not before:
         table.add_event(transaction, Event(id_, report.starts, EventKind.ESCALATED, detail=level))
-    if fact.ends is not None:
-        table.add_event(transaction, Event(id_, fact.ends, EventKind.ESCALATION_OVER, detail=level))
+    if span.ended is not None and all(firing.ends is None for firing in before):
+        table.add_event(transaction, Event(id_, span.ended, EventKind.ESCALATION_OVER, detail=level))
 
 
 # ── What people and programs do ──────────────────────────────────────────────────────────────────────────────────────

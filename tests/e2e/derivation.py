@@ -50,6 +50,11 @@ def _prometheus(folder: Path, addresses: Mapping[str, str], factor: float) -> Pa
     if factor != 1:
         rules = shorten(ROOT / "rules", folder / "shortened", factor, {})
         config["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    # APIs that a test names while Prometheus runs: it watches the folder.
+    (folder / "targets").mkdir()
+    for job in config["scrape_configs"]:
+        for discovery in job.get("file_sd_configs", []):
+            discovery["files"] = [str(folder / "targets" / Path(pattern).name) for pattern in discovery["files"]]
     config["rule_files"] = []
     for path in rules:
         # Not into one folder, where files of the same name would meet.

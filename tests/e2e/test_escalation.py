@@ -14,6 +14,7 @@ from tests.e2e import database as faults
 from tests.e2e.database import PASSWORD, Database
 from tests.e2e.stack import Stack, stack
 from tests.standins.pagerduty import Event
+from tools.servers import free_port
 
 FACTOR = 20
 """By how much faster time runs for the rules: the secondary is told after 15 seconds, the manager after 45."""
@@ -137,9 +138,14 @@ def test_what_nobody_acknowledges_climbs_and_what_somebody_does_stays(database: 
             running.prometheus.kill()
             running.prometheus.start()
 
+            # So is Alertmanager, with its data: what it has told stays told, and is not taken back.
+            running.alertmanager.stop()
+            running.alertmanager.start()
+
             third = wait_for_page(running, "cto", "Ignored trouble", MANAGER + LATE)
             assert MANAGER <= third.at - first.at + 1 <= MANAGER + LATE
             resolved = running.channels.pagerduty
+            assert {first.dedup_key, second.dedup_key}.isdisjoint(event.dedup_key for event in resolved.resolves)
             resolved.wait_for(lambda: escalated.dedup_key in {event.dedup_key for event in resolved.resolves}, 40)
         people.resolve(ignored)
         running.channels.pagerduty.wait_for(
@@ -147,6 +153,7 @@ def test_what_nobody_acknowledges_climbs_and_what_somebody_does_stays(database: 
         )
         told = {event.payload["summary"] for event in running.channels.pagerduty.triggers}
         assert not [summary for summary in told if "Silenced" in summary]
+        assert len(pages(running, "oncall-engineer", "Ignored trouble")) == 1
         for role in ("lead-engineer", "cto"):
             assert pages(running, role, "Known trouble") == []
             assert pages(running, role, "Trouble known in PagerDuty") == []
@@ -156,3 +163,26 @@ def test_what_nobody_acknowledges_climbs_and_what_somebody_does_stays(database: 
         assert history[:3] == ["fired", "escalated secondary", "escalated manager"]
         assert history.count("resolved") == 1
         assert "suppressed" in people.timeline(silenced)
+
+
+def test_an_exporter_that_stays_away_fails_towards_paging(tmp_path: Path) -> None:
+    """An acknowledgement holds for ten minutes after its last word, then the alert climbs until there is a new one."""
+    factor = 30
+    remembered, late = 600 / factor, 15.0
+    with stack(tmp_path, {"host": [{"name": "here"}]}, factor=factor) as running:
+        people = People(running, tmp_path)
+        # Prometheus itself sees that this API does not answer, so its alert goes on without an exporter.
+        api = [{"targets": [f"127.0.0.1:{free_port()}"], "labels": {"service": "auraconnect-api"}}]
+        (tmp_path / "targets/auraconnect-api.yml").write_text(json.dumps(api))
+        wait_for_page(running, "oncall-engineer", "SystemDown", 20)
+        people.acknowledge(people.id_of("SystemDown"))
+        running.wait_for_query('alert:acknowledged:max10m{alertname="SystemDown"} == 1')
+        running.exporter.kill()
+        killed = time.monotonic()
+        wait_for_page(running, "oncall-engineer", "ExporterDown", late)
+        climbed = wait_for_page(running, "lead-engineer", "SystemDown", remembered + late)
+        assert remembered - 2 <= climbed.at - killed <= remembered + late
+        running.exporter.start()
+        pagerduty = running.channels.pagerduty
+        pagerduty.wait_for(lambda: climbed.dedup_key in {event.dedup_key for event in pagerduty.resolves}, 30)
+        assert len(pages(running, "oncall-engineer", "SystemDown")) == 1
