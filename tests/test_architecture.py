@@ -24,7 +24,9 @@ FLOORS = [
     {"auth", "limits"},
     {"tokens", "web_config"},
     {"probes"},
-    {"monitor", "alert_metrics", "error_log"},
+    {"monitor", "alert_metrics", "database_step"},
+    {"error_log", "request_log"},
+    {"request_metrics"},
     {"metrics"},
     {"errors", "housekeeping"},
     {"dashboard"},
@@ -39,9 +41,9 @@ FLOORS = [
 STRANGERS = {("metrics", "monitor"), ("metrics", "probes"), ("web", "probes"), ("web", "config"), ("probes", "config")}
 
 LIBRARIES = {
-    "prometheus_client": {"exposition", "metrics", "alert_metrics", "pack"},
+    "prometheus_client": {"exposition", "metrics", "alert_metrics", "request_metrics", "pack"},
     "aiohttp": {"web", "app", "clients"},
-    "psycopg": {"probes", "error_log", "store"},
+    "psycopg": {"probes", "database_step", "store"},
     "sqlite3": {"store"},
     "redis": {"probes"},
     "h11": {"probes"},

@@ -463,6 +463,29 @@ class TestPeers:
         )
 
     @pytest.mark.parametrize(
+        ("first", "second", "counted"),
+        [
+            ("", "", "a"),
+            ("request_log: true", "", "a"),
+            ("request_log: false", "", None),
+            ("", "request_log: true", "b"),
+            ("request_log: false", "request_log: true", "b"),
+            ("", "request_log: false", "a"),
+        ],
+    )
+    def test_requests_are_counted_in_the_first_database_unless_said_otherwise(
+        self, tmp_path: Path, first: str, second: str, counted: str | None
+    ) -> None:
+        """One at most; without a database none."""
+        text = "".join(
+            f"- {{name: {name}, url: 'postgresql://u@h/{name}', {setting}}}\n"
+            for name, setting in (("a", first), ("b", second))
+        )
+        parsed = self.parsed(tmp_path, f"database:\n{text}")
+        assert (parsed.request_log and parsed.request_log.dbname) == counted
+        assert self.parsed(tmp_path, "host: [{name: h}]").request_log is None
+
+    @pytest.mark.parametrize(
         ("text", "sentence"),
         [
             ("prometheus: {}", "…/exporter.yml:1: prometheus: needs a url or a url_file"),
@@ -513,6 +536,10 @@ class TestPeers:
             (
                 TWO_COPIED,
                 "…/exporter.yml:5: database[1].error_logs: is set for another database already",
+            ),
+            (
+                TWO_COPIED.replace("error_logs", "request_log"),
+                "…/exporter.yml:5: database[1].request_log: is set for another database already",
             ),
         ],
     )

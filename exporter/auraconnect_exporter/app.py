@@ -33,6 +33,7 @@ from auraconnect_exporter.model import Clock, Link, Reload, Secret
 from auraconnect_exporter.monitor import Monitor
 from auraconnect_exporter.probes import make_probe
 from auraconnect_exporter.probes.certificates import Trust
+from auraconnect_exporter.request_log import RequestLog, RequestLogView
 from auraconnect_exporter.store import Store, StoreError, StoreUnavailable, open_store
 from auraconnect_exporter.web import server
 from auraconnect_exporter.web.access import Gate
@@ -102,11 +103,17 @@ class Exporter:
         await self.monitor.watch(config.targets)
         self._calendar = Calendar(config.windows)
         self.links = config.links
-        peers = (config.prometheus, config.alertmanagers, config.pagerduty_secrets, config.error_log)
+        peers = (
+            config.prometheus,
+            config.alertmanagers,
+            config.pagerduty_secrets,
+            config.error_log,
+            config.request_log,
+        )
         if self._peers is None:
             self._peers = peers
         elif peers != self._peers:
-            log.warning("prometheus, alertmanager, pagerduty or error_logs have changed; they count after a restart")
+            log.warning("what is asked, told, copied or counted has changed; that counts after a restart")
 
     async def reload(self) -> str | None:
         """Read the configuration again; returns what is wrong with it, in which case the one in use is kept."""
@@ -141,6 +148,11 @@ class Incidents:
     background: BackgroundReader
     figures: Figures | None
     pagerduty_secrets: tuple[Secret, ...]
+    request_log: RequestLog | None
+
+    def counted(self) -> RequestLogView | None:
+        """Return what is known of the API's requests and errors now."""
+        return None if self.request_log is None else self.request_log.latest
 
     def state(self) -> AlertState:
         """Return what is known of alerts now."""
@@ -254,7 +266,11 @@ async def _incidents(
     _in_background(keep_house(store, clock, settings.retention), running)
     if config.error_log is not None:
         _in_background(errors.copy(ErrorLogReader(config.error_log, clock)), running)
-    return Incidents(alerts, errors, background, figures, config.pagerduty_secrets)
+    request_log = None
+    if config.request_log is not None:
+        request_log = RequestLog(config.request_log, store, clock)
+        _in_background(request_log.run(), running)
+    return Incidents(alerts, errors, background, figures, config.pagerduty_secrets, request_log)
 
 
 def _in_background(work: Coroutine[Any, Any, None], running: AsyncExitStack) -> None:
@@ -287,6 +303,7 @@ def _sources(exporter: Exporter, incidents: Incidents, settings: Settings, secur
         windows=exporter.windows,
         alerts=incidents.state,
         last_reload=lambda: exporter.last_reload,
+        request_log=incidents.counted,
         reload=exporter.reload,
         base_path=urlsplit(settings.external_url).path,
         runbooks=runbook_folder(),

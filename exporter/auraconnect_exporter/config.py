@@ -43,6 +43,8 @@ class Config:
     pagerduty_secrets: tuple[Secret, ...] = ()
     error_log: PostgresServer | None = None
     """The database whose table ``error_logs`` is copied."""
+    request_log: PostgresServer | None = None
+    """The database whose requests and errors are counted."""
     links: tuple[Link, ...] = ()
     """Where people look further."""
 
@@ -67,7 +69,8 @@ def load(path: Path | None, environ: Mapping[str, str], hostname: str) -> Config
             prometheus=_prometheus(spec, folder),
             alertmanagers=_alertmanagers(spec, folder),
             pagerduty_secrets=() if spec.pagerduty is None else spec.pagerduty.secrets(Place("pagerduty", folder)),
-            error_log=_error_log(spec, targets),
+            error_log=_the_one(spec, targets, "error_logs"),
+            request_log=_the_one(spec, targets, "request_log", default=0),
             links=_links(spec),
         )
     except Problem as problem:
@@ -136,13 +139,21 @@ def _links(spec: FileSpec) -> tuple[Link, ...]:
     return tuple(entry.link(Place(f"links[{index}]", Path())) for index, entry in enumerate(spec.links))
 
 
-def _error_log(spec: FileSpec, targets: Iterable[Target]) -> PostgresServer | None:
-    """Return the database whose errors are copied; one at most. Raises Problem."""
-    wanted = [(index, entry.name) for index, entry in enumerate(spec.database) if entry.error_logs]
+def _the_one(
+    spec: FileSpec, targets: Iterable[Target], setting: str, default: int | None = None
+) -> PostgresServer | None:
+    """Return the database that has a setting; one at most, by ``default`` that entry if it says nothing else.
+
+    Raises Problem.
+    """
+    said = [getattr(entry, setting) for entry in spec.database]
+    wanted = [index for index, value in enumerate(said) if value]
     if len(wanted) > 1:
-        raise Problem(f"database[{wanted[1][0]}].error_logs", "is set for another database already")
+        raise Problem(f"database[{wanted[1]}].{setting}", "is set for another database already")
+    if not wanted and default is not None and said[default : default + 1] == [None]:
+        wanted = [default]
     servers = {target.id.name: target.system.server for target in targets if isinstance(target.system, Postgres)}
-    return servers[wanted[0][1]] if wanted else None
+    return servers[spec.database[wanted[0]].name] if wanted else None
 
 
 def _prometheus(spec: FileSpec, folder: Path) -> Server | None:

@@ -12,31 +12,21 @@ ignores those that it has, by ``source``. Within that minute a row comes again w
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import psycopg
-
 from auraconnect_exporter.clients.json_client import decode
-from auraconnect_exporter.model import Clock, Reading, Reason
-from auraconnect_exporter.probes.base import Probe, ProbeError
-from auraconnect_exporter.probes.postgres import connect_arguments, explain_psycopg, shut_down
-from auraconnect_exporter.probes.runner import Runner
+from auraconnect_exporter.database_step import TIMEOUT, Session, Steps
+from auraconnect_exporter.model import Clock
 from auraconnect_exporter.records import SECOND, ErrorRecord, Moment, instant_of
 from auraconnect_exporter.targets import PostgresServer
-
-log = logging.getLogger(__name__)
 
 LOOK_BACK: Final = 60 * SECOND
 """How late a row may be seen, in microseconds."""
 
 BATCH: Final = 200
 """Rows of a step; with the longest traces these are some 10 MB."""
-
-TIMEOUT: Final = 5.0
-"""Seconds of a step."""
 
 MAX_TEXT: Final = 32_768
 """Characters of a stack trace, a message or the tags; what is longer is cut off, of the tags left out."""
@@ -91,82 +81,30 @@ class ErrorLogReader:
     """Reads the errors of one database. ``problem`` says in a sentence why the last step could not, or is empty."""
 
     def __init__(self, server: PostgresServer, clock: Clock, *, timeout: float = TIMEOUT, batch: int = BATCH) -> None:
-        self._server = server
-        self._clock = clock
-        self._timeout = timeout
+        self._steps = Steps(server, clock, table="error_logs", name="errors", timeout=timeout)
         self._batch = batch
-        self.problem = ""
+
+    @property
+    def problem(self) -> str:
+        """Why the last step could not read, in a sentence."""
+        return self._steps.problem
 
     async def step(self, cursor: ErrorCursor) -> Step:
         """Read what comes behind the cursor; nothing while that is impossible, which is logged once, not each time."""
-        batch = _Batch(self._server, cursor, self._batch, self._timeout)
-        runner = Runner(lambda: batch, self._timeout, self._clock)
-        try:
-            attempt = await runner.attempt()
-        finally:
-            await runner.close()
-        if attempt.message != self.problem:
-            self.problem = attempt.message
-            if attempt.message:
-                log.warning("AuraConnect's error_logs can't be read", extra={"reason": attempt.message})
-            else:
-                log.info("AuraConnect's error_logs can be read again")
-        return batch.step if attempt.ok else Step((), cursor)
 
+        async def act(session: Session) -> Step:
+            rows = await session.begin(
+                f"{SQL}; COMMIT",
+                {
+                    "at": instant_of(cursor.at).replace(tzinfo=None),
+                    "id": cursor.id,
+                    "batch": self._batch,
+                    "most": MAX_TEXT,
+                },
+            )
+            return _step(cursor, rows, self._batch)
 
-class _Batch(Probe):
-    """One step, in the form that the runner brings to an end."""
-
-    collectors = ()
-
-    def __init__(self, server: PostgresServer, cursor: ErrorCursor, size: int, timeout: float) -> None:
-        self.step = Step((), cursor)
-        self._server = server
-        self._size = size
-        self._milliseconds = max(1, int(timeout * 1000))
-        self._connection: psycopg.AsyncConnection[tuple[Any, ...]] | None = None
-
-    async def check(self) -> Reading:
-        """Read the rows. Raises ProbeError."""
-        try:
-            rows = await self._rows()
-        except psycopg.errors.UndefinedTable:
-            raise ProbeError(Reason.QUERY, "there is no table error_logs") from None
-        except psycopg.Error as error:
-            failure = explain_psycopg(error)
-            raise ProbeError(failure.reason, error.diag.message_primary or str(failure)) from None
-        self.step = _step(self.step.cursor, rows, self._size)
-        return Reading()
-
-    def interrupt(self) -> bool:
-        """Let the query fail at once."""
-        return self._connection is not None and shut_down(self._connection)
-
-    async def close(self) -> None:
-        """Close the connection."""
-        if self._connection is not None:
-            await self._connection.close()
-
-    async def _rows(self) -> list[tuple[Any, ...]]:
-        arguments = connect_arguments(self._server) | {
-            "application_name": "auraconnect-exporter errors",
-            "cursor_factory": psycopg.AsyncClientCursor,  # several statements in one go
-        }
-        self._connection = await psycopg.AsyncConnection.connect(**arguments)
-        cursor = await self._connection.execute(
-            f"BEGIN READ ONLY; SET LOCAL statement_timeout = {self._milliseconds}; "
-            f"SET LOCAL lock_timeout = {max(1, self._milliseconds // 2)}; "
-            f"{SQL}; COMMIT".encode(),
-            {
-                "at": instant_of(self.step.cursor.at).replace(tzinfo=None),
-                "id": self.step.cursor.id,
-                "batch": self._size,
-                "most": MAX_TEXT,
-            },
-        )
-        while cursor.description is None and cursor.nextset():
-            pass
-        return await cursor.fetchall()
+        return await self._steps.run(act) or Step((), cursor)
 
 
 def _step(cursor: ErrorCursor, rows: Sequence[tuple[Any, ...]], size: int) -> Step:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from auraconnect_exporter import __version__, alert_metrics
+from auraconnect_exporter import __version__, alert_metrics, request_metrics
 from auraconnect_exporter.alert_metrics import AlertState, Family
 from auraconnect_exporter.exposition import Page, labels_cache, wanted_type
 from auraconnect_exporter.maintenance import Occurrence
 from auraconnect_exporter.model import Health, Reload, Snapshot, TargetId, TargetView
+from auraconnect_exporter.request_log import NOTHING_COUNTED, RequestLogView
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +25,10 @@ _TARGET_LABELS: Final = ("component", "target")
 
 
 class Exposition:
-    """Renders snapshots together with the metrics of this process itself. Any thread may call it."""
+    """Renders snapshots, the counted requests if any are, and the metrics of this process. Any thread may call it."""
 
-    def __init__(self) -> None:
+    def __init__(self, request_log: Callable[[], RequestLogView | None] = lambda: None) -> None:
+        self._request_log = request_log
         self._process = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._process)
         PlatformCollector(registry=self._process)
@@ -49,6 +51,8 @@ class Exposition:
         page.add("targets", _targets(snapshot.targets, unwritten))
         page.add("maintenance", _maintenance(windows))
         page.add("alerts", alert_metrics.families(alerts))
+        if (counted := self._request_log()) is not None:
+            page.add("requests", request_metrics.families(counted))
         page.add("process", self._process.collect())
         with self._rendering:
             page.add("failures", [self._counted(page.failures)])
@@ -69,6 +73,7 @@ def families() -> Iterator[Family]:
     yield from _targets((), frozenset())
     yield from _maintenance(())
     yield from alert_metrics.families(AlertState(open=()))
+    yield from request_metrics.families(NOTHING_COUNTED)
     yield _failures({})
 
 

@@ -107,6 +107,7 @@ class _PasswordSpec(_UrlSpec, frozen=True, forbid_unknown_fields=True, kw_only=T
 class _DatabaseSpec(_PasswordSpec, frozen=True, forbid_unknown_fields=True, kw_only=True):
     slow: Duration = Duration(0.5)
     error_logs: bool = False
+    request_log: bool | None = None
 
     def system(self, place: Place) -> Postgres:
         server = self.parsed_url(place, endpoints.postgres)

@@ -18,3 +18,14 @@ def put(transaction: Transaction, name: str, position: str) -> None:
         "ON CONFLICT (name) DO UPDATE SET position = excluded.position",
         (name, position),
     )
+
+
+def replace(transaction: Transaction, name: str, old: str | None, position: str) -> bool:
+    """Save a cursor in place of the one that was read; False if that is not the saved one any more.
+
+    Several exporters may share a store and read the same.
+    """
+    if get(transaction, name) != old:
+        return False
+    put(transaction, name, position)
+    return True

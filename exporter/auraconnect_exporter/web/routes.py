@@ -21,6 +21,7 @@ from auraconnect_exporter.maintenance import Occurrence
 from auraconnect_exporter.metrics import Exposition
 from auraconnect_exporter.model import Reload, Snapshot
 from auraconnect_exporter.records import Actor
+from auraconnect_exporter.request_log import RequestLogView
 from auraconnect_exporter.web import openapi, pages
 from auraconnect_exporter.web.access import ANYBODY, Gate
 from auraconnect_exporter.web.assets import Assets
@@ -50,6 +51,7 @@ class Sources:
     runbooks: Path
     api: HealthApi
     gate: Gate
+    request_log: Callable[[], RequestLogView | None] = lambda: None
     closed_metrics: bool = False
     https: bool = False
     headers: tuple[tuple[str, str], ...] = ()
@@ -152,7 +154,7 @@ def _additional(headers: tuple[tuple[str, str], ...]) -> Callable[[web.Request, 
 class _Routes:
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
-        self._exposition = Exposition()
+        self._exposition = Exposition(sources.request_log)
         self._assets = Assets()
 
     async def metrics(self, request: web.Request) -> web.Response:
