@@ -1,7 +1,7 @@
 """A real arq worker, and one who gives it work; runs in arq's own environment, not in the exporter's.
 
-`work QUEUE` serves a queue, one job at a time; `enqueue QUEUE FILE SECONDS` adds a job, due after so many seconds, that
-runs until the file exists. The broker's address is in BROKER_URL.
+`arq tests.probes.arq_worker.Settings` serves the queue QUEUE, one job at a time; `enqueue QUEUE FILE SECONDS` adds a
+job, due after so many seconds, that runs until the file exists. The broker's address is in BROKER_URL.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from arq import Worker, create_pool  # type: ignore[import-not-found]  # not in the environment that is checked
+from arq import create_pool  # type: ignore[import-not-found]  # not in the environment that is checked
 from arq.connections import RedisSettings  # type: ignore[import-not-found]
 
 
@@ -21,10 +21,15 @@ async def wait_for(_: object, file: str) -> None:
         await asyncio.sleep(0.02)
 
 
-async def work(queue: str) -> None:
-    """Serve a queue until killed."""
-    settings = RedisSettings.from_dsn(os.environ["BROKER_URL"])
-    await Worker([wait_for], queue_name=queue, redis_settings=settings, max_jobs=1, poll_delay=0.05).async_run()
+class Settings:
+    """What arq's own command line serves."""
+
+    functions = (wait_for,)
+    queue_name = os.environ.get("QUEUE", "")
+    redis_settings = RedisSettings.from_dsn(os.environ["BROKER_URL"])
+    max_jobs = 1
+    poll_delay = 0.05
+    health_check_interval = float(os.environ.get("HEALTH_CHECK_INTERVAL", "3600"))
 
 
 async def enqueue(queue: str, file: str, seconds: str) -> None:
@@ -35,4 +40,4 @@ async def enqueue(queue: str, file: str, seconds: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(work(*sys.argv[2:]) if sys.argv[1] == "work" else enqueue(*sys.argv[2:]))
+    asyncio.run(enqueue(*sys.argv[2:]))

@@ -14,12 +14,14 @@ from ssl import SSLContext
 from typing import Final
 
 from redis.asyncio import Redis as Client
+from redis.asyncio.connection import AbstractConnection
 
 from auraconnect_exporter import endpoints
 from auraconnect_exporter.model import Attempt, Clock, Component, Reason, TargetId
 from auraconnect_exporter.probes import make_probe
 from auraconnect_exporter.probes.base import Probe
 from auraconnect_exporter.probes.certificates import Trust
+from auraconnect_exporter.probes.redis_connection import Connector
 from auraconnect_exporter.probes.runner import Runner
 from auraconnect_exporter.targets import Postgres, System, Target, Workers
 from auraconnect_exporter.targets import Redis as RedisSystem
@@ -104,6 +106,13 @@ async def connected(server: Redis) -> AsyncIterator[Client]:
         yield client
     finally:
         await client.aclose()
+
+
+@asynccontextmanager
+async def asking(server: Redis) -> AsyncIterator[AbstractConnection]:
+    """Open a connection such as the probes have."""
+    async with Connector(endpoints.redis(server.url), Trust()).connected() as connection:
+        yield connection
 
 
 def values(attempt: Attempt, metric: str) -> dict[tuple[str, ...], float]:

@@ -7,29 +7,34 @@ import base64
 import dataclasses
 import json
 import os
+import re
 import socket
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import psutil
 import pytest
 from celery import Celery  # type: ignore[import-untyped]  # Celery has no types
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.asyncio import Redis as Client
 
 from auraconnect_exporter.model import Attempt, Reason
 from auraconnect_exporter.probes.celery_queue import priority_lists
 from auraconnect_exporter.probes.celery_workers import HEARTBEAT_WINDOW_SECONDS, Heartbeat, parse_heartbeat
 from auraconnect_exporter.probes.worker_metrics import MAX_WORKERS
-from tests.builders import collectors
+from auraconnect_exporter.targets import Workers
+from tests.builders import FakeClock, collectors
 from tests.probes.conftest import Watch
-from tests.probes.support import ShiftedClock, Watched, celery, connected, value, values
+from tests.probes.support import PASSWORD, ShiftedClock, Watched, celery, connected, value, values
 from tools.servers import Redis, Server
 
 CHANNEL = "/0.celeryev/worker.heartbeat"
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "configuration.md"
 
 
 class Worker(Server):
@@ -38,7 +43,7 @@ class Worker(Server):
     def __init__(self, folder: Path, redis: Redis, queues: str, name: str = "one@here", prefetch: int = 1) -> None:
         command = [
             *(sys.executable, "-m", "celery", "-A", "tests.probes.celery_app", "worker"),
-            *("--concurrency", "1", "--without-mingle", "--loglevel", "INFO"),
+            *("--concurrency", "1", "--without-mingle", "--heartbeat-interval", "1", "--loglevel", "INFO"),
             *("--prefetch-multiplier", str(prefetch), "--queues", queues, "--hostname", name),
         ]
         env = {**os.environ, "BROKER_URL": redis.url, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -249,6 +254,81 @@ async def test_workers_are_limited_in_number(redis: Redis, watch: Watch) -> None
     attempt = await watched.attempt()
     assert value(attempt, "worker_online") == MAX_WORKERS
     assert len(values(attempt, "worker_active_tasks")) == MAX_WORKERS
+
+
+async def test_the_age_of_a_job_goes_on_over_failed_checks(redis: Redis, app: Celery, watch: Watch) -> None:
+    """Nobody works and the checks fail, which is when it matters; one that could not reach Redis forgets nothing."""
+    clock = FakeClock()
+    watched = watch(celery(redis), timeout=0.3, clock=clock)
+    app.send_task("any", queue="exports", priority=7)
+    ages = []
+    for _ in range(3):
+        attempt = await watched.attempt()
+        ages.append(value(attempt, "worker_queue_oldest_job_age_seconds", "exports"))
+        clock.advance(100)
+        redis.freeze()
+        assert (await watched.attempt()).reason is Reason.TIMEOUT
+        redis.thaw()
+    assert ages == [0, 100, 200]
+
+
+async def test_too_few_workers_are_degraded(redis: Redis, watch: Watch) -> None:
+    """One of two lives, which serves all queues, but not as fast as it should."""
+    watched = watch(dataclasses.replace(celery(redis), min_workers=2), timeout=0.5)
+    await heard(redis, watched, heartbeat("one@here"))
+    assert watched.attempts[-1].reading.degraded == ("1 of 2 workers are online",)
+    async with connected(redis) as client:
+        await client.publish(CHANNEL, heartbeat("two@here"))
+    assert (await watched.attempt()).reading.degraded == ()
+
+
+async def test_the_documented_user_may_do_all_that_is_asked(redis: Redis, app: Celery, watch: Watch) -> None:
+    """Every part is read, and Redis has nothing to deny."""
+    documented = re.findall(r"^ACL SETUSER (monitoring .*)$", DOCUMENTATION.read_text("utf-8"), re.MULTILINE)[-1]
+    for _ in range(2):
+        app.send_task("any", queue="exports")
+    async with connected(redis) as client:
+        await in_flight(client, "tag")
+        watched = watch(await as_user(redis, client, documented.replace(">choose-one", f">{PASSWORD}")), timeout=0.5)
+        await heard(redis, watched, heartbeat())
+        attempt = await watched.attempt()
+        assert collectors(attempt) == {"queues": True, "in_flight": True, "workers": True}
+        assert value(attempt, "worker_jobs_in_progress", "exports") == 1
+        assert await client.acl_log() == []
+
+
+async def test_a_missing_right_costs_its_part(redis: Redis, app: Celery, watch: Watch) -> None:
+    """Who may see the queues alone sees them, is told what is missing, and is not denied it again and again."""
+    app.send_task("any", queue="exports")
+    clock = FakeClock()
+    async with connected(redis) as client:
+        await in_flight(client, "tag")
+        rights = f"monitoring on >{PASSWORD} -@all +llen +subscribe ~exports* &*"
+        watched = watch(await as_user(redis, client, rights), timeout=0.5, clock=clock)
+        await heard(redis, watched, heartbeat())
+        for _ in range(3):
+            attempt = await watched.attempt()
+        assert collectors(attempt) == {"queues": False, "in_flight": False, "workers": True}
+        assert value(attempt, "worker_queue_depth", "exports") == 1
+        (age, flight, _) = [part.problem for part in attempt.reading.parts]
+        assert age.startswith("age of jobs: ")
+        assert age.endswith(" has no permissions to run the 'lindex' command; asked again in an hour")
+        assert flight.startswith("jobs in flight: ")
+        denied = cast("list[dict[str, object]]", await client.acl_log())
+        assert {entry["object"]: entry["count"] for entry in denied} == {"lindex": 1, "zcard": 1, "zrange": 1}
+
+
+async def in_flight(client: Client, tag: str) -> None:
+    """Put a job of the queue exports in flight."""
+    await client.zadd("unacked_index", {tag: 1.0})
+    await client.hset("unacked", tag, '[{"headers": {}}, "", "exports"]')
+
+
+async def as_user(redis: Redis, client: Client, rights: str) -> Workers:
+    """Make a user, and return the workers as that one sees them."""
+    await client.execute_command("ACL", "SETUSER", *rights.split())  # type: ignore[no-untyped-call]  # redis-py's gap
+    system = celery(redis)
+    return dataclasses.replace(system, server=dataclasses.replace(system.server, user="monitoring"))
 
 
 async def test_the_subscription_survives_a_restart_of_redis(redis: Redis, watch: Watch) -> None:

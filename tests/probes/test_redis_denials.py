@@ -15,9 +15,10 @@ from redis.asyncio import Redis as Client
 from redis.exceptions import AuthenticationError, NoPermissionError
 
 from auraconnect_exporter.model import Secret
-from auraconnect_exporter.probes.redis_connection import open_redis
+from auraconnect_exporter.probes.certificates import Trust
+from auraconnect_exporter.probes.redis_connection import FORBIDDEN_SECONDS, Connector
 from auraconnect_exporter.probes.redis_denials import DenialCounter, Denials, parse_log
-from auraconnect_exporter.probes.redis_server import ACL_LOG_SECONDS, FORBIDDEN_SECONDS
+from auraconnect_exporter.probes.redis_server import ACL_LOG_SECONDS
 from auraconnect_exporter.targets import Redis as RedisSystem
 from tests.builders import FakeClock, collectors
 from tests.probes.conftest import Watch
@@ -40,7 +41,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Redis]:
 @asynccontextmanager
 async def admin(server: Redis) -> AsyncIterator[Client]:
     """Open a client with all rights, whose introduction is no error that counts."""
-    async with aclosing(open_redis(cache(server).server)) as client:
+    async with aclosing(Connector(cache(server).server, Trust()).client()) as client:
         yield client
 
 
@@ -50,7 +51,7 @@ async def user(server: Redis, name: str, *rights: str, password: str = PASSWORD)
     async with admin(server) as client:
         await client.acl_setuser(name, enabled=True, passwords=[f"+{PASSWORD}"], commands=rights, keys=["mine"])
     signed = dataclasses.replace(cache(server).server, user=name, password=Secret(password))
-    async with aclosing(open_redis(signed)) as client:
+    async with aclosing(Connector(signed, Trust()).client()) as client:
         yield client
 
 

@@ -11,7 +11,6 @@ from auraconnect_exporter.probes.host import HostProbe
 from auraconnect_exporter.probes.http_api import HttpProbe
 from auraconnect_exporter.probes.postgres import PostgresProbe
 from auraconnect_exporter.probes.redis_server import RedisProbe
-from auraconnect_exporter.probes.worker_memory import WorkerMemory
 from auraconnect_exporter.targets import Host, Http, Postgres, Redis, Target, Workers
 
 
@@ -25,8 +24,8 @@ def make_probe(target: Target, clock: Clock, trust: Trust) -> Probe:
         case Http() as system:
             return HttpProbe(system, target.timeout, clock, trust)
         case Workers(kind="celery") as system:
-            return CeleryProbe(system, target.timeout, clock, WorkerMemory(clock.monotonic))
+            return CeleryProbe(system, target.timeout, clock, trust)
         case Workers() as system:
-            return ArqProbe(system, clock, WorkerMemory(clock.monotonic))
+            return ArqProbe(system, clock, trust)
         case Host() as system:
             return HostProbe(system, target.timeout, clock.monotonic)

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
-from redis.asyncio import Redis
-from redis.exceptions import NoPermissionError, RedisError
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError
 
 from auraconnect_exporter.model import Clock, Part, Reading, Reason, Sample
 from auraconnect_exporter.probes.base import Probe, ProbeError
-from auraconnect_exporter.probes.redis_connection import explain_redis, open_redis
+from auraconnect_exporter.probes.certificates import Trust
+from auraconnect_exporter.probes.redis_connection import Connector, Refusals, ask, explain_redis
 from auraconnect_exporter.probes.worker_memory import WorkerMemory
 from auraconnect_exporter.probes.worker_metrics import (
     ACTIVE_TASKS,
@@ -54,7 +54,7 @@ class Queue:
     has_health_key: bool
     ended: int | None = None
 
-    def is_served(self, *, asked_for: bool = True) -> bool:
+    def is_served(self, *, asked_for: bool) -> bool:
         """Whether a worker seems to be there; ``asked_for`` says whether anybody asks for jobs."""
         idle = self.running == 0
         return self.has_health_key and not (idle and (self.oldest_age > ABANDONED_SECONDS or not asked_for))
@@ -65,19 +65,21 @@ class ArqProbe(Probe):
 
     collectors = ("queues", "workers")
 
-    def __init__(self, system: Workers, clock: Clock, memory: WorkerMemory) -> None:
+    def __init__(self, system: Workers, clock: Clock, trust: Trust) -> None:
         self._system = system
         self._clock = clock
-        self._memory = memory
+        self._memory = WorkerMemory(clock.monotonic)
+        self._connector = Connector(system.server, trust)
+        self._refusals = Refusals(clock.monotonic)
         self._demand = Demand()
         self._ended = {queue: Ended() for queue in system.queues}
 
     async def check(self) -> Reading:
         """Read every queue. Fails when one of them has no worker."""
         try:
-            async with aclosing(open_redis(self._system.server)) as client:
-                queues = await read_queues(client, self._system.queues, self._clock.time())
-                self._demand.update(await _polls(client), self._clock.monotonic())
+            async with self._connector.connected() as connection:
+                queues = await read_queues(connection, self._system.queues, self._clock.time())
+                await self._refusals.unless_refused("statistics", lambda: self._look_for_demand(connection))
         except RedisError as error:
             raise explain_redis(error) from None
         figures = [QueueFigures(queue.name, queue.waiting, queue.oldest_age) for queue in queues]
@@ -91,6 +93,10 @@ class ArqProbe(Probe):
             raise ProbeError(Reason.TIMEOUT, f"no arq worker serves {', '.join(unserved)}", (*samples, online))
         workers = (online, *self._worker_samples(queues), *await self._memory.of_arq())
         return Reading((Part("queues", samples, queue_findings(self._system, figures)), Part("workers", workers)))
+
+    async def _look_for_demand(self, connection: AbstractConnection) -> None:
+        (statistics,) = await ask(connection, [("INFO", "commandstats")])
+        self._demand.update(parse_asked(statistics), self._clock.monotonic())
 
     def _worker_samples(self, queues: Sequence[Queue]) -> tuple[Sample, ...]:
         """Return what is known of the workers of each queue, by its name: they have none of their own."""
@@ -114,12 +120,12 @@ class Demand:
         """Whether somebody has asked of late, or nothing is known of it."""
         return self._quiet <= ABANDONED_SECONDS
 
-    def update(self, calls: int | None, now: float) -> None:
+    def update(self, calls: int, now: float) -> None:
         """Take in how many calls there have been; ``now`` is of the monotonic clock.
 
         A long time without a look counts for little, since then the server may have been the one that was away.
         """
-        if calls is None or calls != self._calls:
+        if calls != self._calls:
             self._quiet = 0.0
         else:
             self._quiet += min(now - self._looked, ABANDONED_SECONDS / 2)
@@ -146,22 +152,24 @@ class Ended:
         return None if self._mixed else count
 
 
-async def read_queues(client: Redis, names: Sequence[str], now: float) -> list[Queue]:
+async def read_queues(connection: AbstractConnection, names: Sequence[str], now: float) -> list[Queue]:
     """Read queues in two round trips; ``now`` in Unix seconds. Raises RedisError."""
     until = int(now * 1000)
-    pipeline = client.pipeline(transaction=False)
+    questions: list[tuple[str | int, ...]] = []
     for name in names:
-        pipeline.zcount(name, "-inf", until)
-        pipeline.zrange(name, "-inf", until, byscore=True, withscores=True, offset=0, num=MAX_DUE_JOBS)
-        pipeline.get(f"{name}:health-check")
-    found = await pipeline.execute()
+        questions += [
+            ("ZCOUNT", name, "-inf", until),
+            ("ZRANGE", name, "-inf", until, "BYSCORE", "LIMIT", 0, MAX_DUE_JOBS, "WITHSCORES"),
+            ("GET", f"{name}:health-check"),
+        ]
+    found = await ask(connection, questions)
     rows = list(zip(names, found[::3], found[1::3], found[2::3], strict=True))
-    keys = [b"arq:in-progress:" + job for _, _, oldest, _ in rows for job, _ in oldest]
-    marks = iter(await client.mget(keys) if keys else [])
+    keys = [b"arq:in-progress:" + job for _, _, oldest, _ in rows for job in oldest[::2]]
+    marks = iter((await ask(connection, [("MGET", *keys)]))[0] if keys else [])
     queues = []
     for name, due, oldest, line in rows:
-        waiting_since = [due_time for _, due_time in oldest if next(marks) is None]
-        running = len(oldest) - len(waiting_since)
+        waiting_since = [float(score) for score in oldest[1::2] if next(marks) is None]
+        running = len(oldest) // 2 - len(waiting_since)
         queues.append(
             Queue(
                 name=name,
@@ -181,10 +189,7 @@ def parse_health_check(line: bytes) -> int | None:
     return sum(map(int, match.groups())) if match else None
 
 
-async def _polls(client: Redis) -> int | None:
-    """Return how often the server has been asked for what is due; None for a user who may not know."""
-    try:
-        statistics = await client.info("commandstats")
-    except NoPermissionError:
-        return None
-    return int(statistics.get("cmdstat_zrangebyscore", {}).get("calls", 0))
+def parse_asked(statistics: bytes) -> int:
+    """Return from INFO's command statistics how often the server has been asked for what is due."""
+    match = re.search(rb"^cmdstat_zrangebyscore:calls=(\d+)", statistics, re.MULTILINE)
+    return int(match[1]) if match else 0

@@ -16,7 +16,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
-from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
+
+from auraconnect_exporter.probes.redis_connection import ask
 
 MAX_OFTEN: Final = 1000
 """More jobs in flight than these are read only every ``PAUSE_SECONDS``."""
@@ -77,37 +79,32 @@ class InFlight:
         self.problem = ""
         self._next = -math.inf
 
-    async def look(self, client: Redis, now: float) -> None:
+    async def look(self, connection: AbstractConnection, now: float) -> None:
         """Read what has changed, when it is time for it; ``now`` is of the monotonic clock.
 
         One round trip, two more when there is anything new. Raises RedisError.
         """
         if now < self._next:
             return
-        pipeline = client.pipeline(transaction=False)
-        pipeline.zcard("unacked_index")
-        pipeline.zrange("unacked_index", 0, MAX_JOBS - 1, withscores=True)
-        count, index = await pipeline.execute()
+        count, index = await ask(
+            connection, [("ZCARD", "unacked_index"), ("ZRANGE", "unacked_index", 0, MAX_JOBS - 1, "WITHSCORES")]
+        )
         self._next = now + (PAUSE_SECONDS if count > MAX_OFTEN else 0.0)
-        known = self._origins | await _read_origins(client, [tag for tag, _ in index if tag not in self._origins])
-        self._origins = {tag: known[tag] for tag, _ in index if tag in known}
-        self.jobs = tuple(Job(known[tag][0], taken, max(taken, known[tag][1])) for tag, taken in index if tag in known)
+        taken = {tag: float(score) for tag, score in zip(index[::2], index[1::2], strict=True)}
+        known = self._origins | await _read_origins(connection, [tag for tag in taken if tag not in self._origins])
+        self._origins = {tag: known[tag] for tag in taken if tag in known}
+        self.jobs = tuple(Job(queue, taken[tag], max(taken[tag], eta)) for tag, (queue, eta) in self._origins.items())
         unread = count - len(self.jobs)
         self.problem = f"of {count} jobs in flight, {unread} have not been read" if unread > 0 else ""
 
 
-async def _read_origins(client: Redis, tags: Sequence[bytes]) -> dict[bytes, tuple[str, float]]:
+async def _read_origins(connection: AbstractConnection, tags: Sequence[bytes]) -> dict[bytes, tuple[str, float]]:
     """Read the messages of the first of these tags, as many as are not too much together."""
     if not tags:
         return {}
-    pipeline = client.pipeline(transaction=False)
-    for tag in tags[:MAX_OFTEN]:
-        pipeline.hstrlen("unacked", tag)
-    sizes = itertools.accumulate(await pipeline.execute())
+    sizes = itertools.accumulate(await ask(connection, [("HSTRLEN", "unacked", tag) for tag in tags[:MAX_OFTEN]]))
     number = max(1, sum(size <= MAX_BYTES for size in sizes))
-    pipeline = client.pipeline(transaction=False)
-    pipeline.hmget("unacked", list(tags[:number]))
-    (contents,) = await pipeline.execute()
+    (contents,) = await ask(connection, [("HMGET", "unacked", *tags[:number])])
     return {tag: parse_origin(content or b"") for tag, content in zip(tags, contents, strict=False)}
 
 

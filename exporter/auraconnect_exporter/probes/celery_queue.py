@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
-from contextlib import aclosing
 from typing import Final
 
 from redis import exceptions
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
+from redis.asyncio.connection import AbstractConnection
 
 from auraconnect_exporter.model import Clock, Part, Reading, Reason
 from auraconnect_exporter.probes.base import Probe, ProbeError
+from auraconnect_exporter.probes.certificates import Trust
 from auraconnect_exporter.probes.celery_in_flight import InFlight, in_progress, left_behind, waiting_ages
 from auraconnect_exporter.probes.celery_waiting import WaitingSince
 from auraconnect_exporter.probes.celery_workers import (
@@ -27,7 +28,7 @@ from auraconnect_exporter.probes.celery_workers import (
     parse_heartbeat,
     worker_samples,
 )
-from auraconnect_exporter.probes.redis_connection import explain_redis, open_redis
+from auraconnect_exporter.probes.redis_connection import Connector, Refusals, ask, explain_redis
 from auraconnect_exporter.probes.worker_memory import WorkerMemory
 from auraconnect_exporter.probes.worker_metrics import (
     JOBS_IN_PROGRESS,
@@ -57,11 +58,13 @@ class CeleryProbe(Probe):
 
     collectors = ("queues", "in_flight", "workers")
 
-    def __init__(self, system: Workers, timeout: float, clock: Clock, memory: WorkerMemory) -> None:
+    def __init__(self, system: Workers, timeout: float, clock: Clock, trust: Trust) -> None:
         self._system = system
         self._patience = timeout * WAIT_SHARE
         self._clock = clock
-        self._memory = memory
+        self._memory = WorkerMemory(clock.monotonic)
+        self._connector = Connector(system.server, trust)
+        self._refusals = Refusals(clock.monotonic)
         self._lists = {queue: priority_lists(queue) for queue in system.queues}
         self._waiting = WaitingSince()
         self._in_flight = InFlight()
@@ -74,10 +77,8 @@ class CeleryProbe(Probe):
         """Read the queues and listen for workers. Fails when there is no live worker."""
         until = asyncio.get_running_loop().time() + self._patience
         try:
-            async with aclosing(open_redis(self._system.server)) as client:
-                lengths = await self._lengths(client)
-                age_problem = await self._look_at_waiting(client, lengths)
-                flight_problem = await self._look_in_flight(client)
+            async with self._connector.connected() as connection:
+                lengths, age_problem, flight_problem = await self._read(connection)
             try:
                 alive = await self._listen(until)
             except exceptions.ConnectionError:  # the subscription may have been cut since the last check
@@ -121,29 +122,15 @@ class CeleryProbe(Probe):
         if client is not None:
             await client.aclose()
 
-    async def _lengths(self, client: Redis) -> dict[str, int]:
-        """Return the length of each list of each queue."""
+    async def _read(self, connection: AbstractConnection) -> tuple[dict[str, int], str, str]:
+        """Return the length of each list, and why the age of jobs and those in flight can't be told, if so."""
         keys = [key for lists in self._lists.values() for key in lists]
-        pipeline = client.pipeline(transaction=False)
-        for key in keys:
-            pipeline.llen(key)
-        return dict(zip(keys, await pipeline.execute(), strict=True))
-
-    async def _look_at_waiting(self, client: Redis, lengths: Mapping[str, int]) -> str:
-        """Look for how long jobs wait; return why not, where the right to it is missing."""
-        try:
-            await self._waiting.look(client, lengths, self._clock.monotonic())
-        except exceptions.NoPermissionError as error:
-            return f"the age of jobs is not known: {error}"
-        return ""
-
-    async def _look_in_flight(self, client: Redis) -> str:
-        """Look for jobs in flight; return why not, where the right to it is missing, or why not all are known."""
-        try:
-            await self._in_flight.look(client, self._clock.monotonic())
-        except exceptions.NoPermissionError as error:
-            return f"jobs in flight are not known: {error}"
-        return self._in_flight.problem
+        lengths = dict(zip(keys, await ask(connection, [("LLEN", key) for key in keys]), strict=True))
+        now = self._clock.monotonic()
+        unless_refused = self._refusals.unless_refused
+        waiting = await unless_refused("age of jobs", lambda: self._waiting.look(connection, lengths, now))
+        in_flight = await unless_refused("jobs in flight", lambda: self._in_flight.look(connection, now))
+        return lengths, waiting, in_flight or self._in_flight.problem
 
     def _queues(self, lengths: Mapping[str, int], active: int) -> list[QueueFigures]:
         """Return the queues as they are: jobs that wait in Redis, or in the hands of a worker that is busy."""
@@ -178,7 +165,7 @@ class CeleryProbe(Probe):
     async def _listen(self, until: float) -> list[Heartbeat]:
         """Take in what has arrived; when nobody is known to live, wait for the first, on the loop's clock ``until``."""
         if self._client is None:
-            self._client = open_redis(self._system.server)
+            self._client = self._connector.client()
         if self._subscription is None:
             self._subscription = self._client.pubsub()
             await self._subscription.subscribe(*self._channels)

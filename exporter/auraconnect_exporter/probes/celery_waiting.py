@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
+
+from auraconnect_exporter.probes.redis_connection import ask
 
 MAX_SCAN: Final = 10_000
 """How far from a list's tail a message is remembered and looked for: what ``LPOS`` costs Redis, well under 1 ms."""
@@ -67,7 +69,7 @@ class WaitingSince:
         """Return for how long, in seconds, the oldest job of a list has waited at least."""
         return self._lists[key].age(now) if key in self._lists else 0.0
 
-    async def look(self, client: Redis, lengths: Mapping[str, int], now: float) -> None:
+    async def look(self, connection: AbstractConnection, lengths: Mapping[str, int], now: float) -> None:
         """Look for the remembered messages in the lists of these lengths, and remember others.
 
         Mostly one round trip. Raises RedisError.
@@ -75,19 +77,14 @@ class WaitingSince:
         self._lists = {key: self._lists.get(key) or Marks() for key, length in lengths.items() if length}
         pending = [key for key, marks in self._lists.items() if marks]
         while pending:  # once more for each mark that is gone
-            pipeline = client.pipeline(transaction=False)
-            for key in pending:
-                pipeline.lpos(key, self._lists[key].oldest, rank=-1, maxlen=MAX_SCAN)  # type: ignore[arg-type]
-            gone = [key for key, place in zip(pending, await pipeline.execute(), strict=True) if place is None]
+            questions = [("LPOS", key, self._lists[key].oldest, "RANK", -1, "MAXLEN", MAX_SCAN) for key in pending]
+            places = await ask(connection, questions)
+            gone = [key for key, place in zip(pending, places, strict=True) if place is None]
             for key in gone:
                 self._lists[key].drop_oldest()
             pending = [key for key in gone if self._lists[key]]
         wanted = [key for key, marks in self._lists.items() if marks.wants_another(now)]
-        if not wanted:
-            return
-        pipeline = client.pipeline(transaction=False)
-        for key in wanted:
-            pipeline.lindex(key, -min(lengths[key], MAX_SCAN))
-        for key, message in zip(wanted, await pipeline.execute(), strict=True):
+        messages = await ask(connection, [("LINDEX", key, -min(lengths[key], MAX_SCAN)) for key in wanted])
+        for key, message in zip(wanted, messages, strict=True):
             if message is not None:  # taken in the meantime
                 self._lists[key].add(now, message)

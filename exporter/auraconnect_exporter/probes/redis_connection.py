@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -17,6 +17,9 @@ from auraconnect_exporter.model import Reason
 from auraconnect_exporter.probes.base import ProbeError, explain
 from auraconnect_exporter.probes.certificates import Trust, trusting_anyone
 from auraconnect_exporter.targets import RedisServer
+
+FORBIDDEN_SECONDS: Final = 3600.0
+"""How long a command that was refused is not sent again: each time, Redis counts one more denied access."""
 
 
 class Connector:
@@ -56,9 +59,44 @@ class Connector:
         return Redis.from_pool(ConnectionPool(connection_class=self._class, max_connections=1, **self._arguments))
 
 
-def open_redis(server: RedisServer) -> Redis:
-    """Return a client that connects when first used."""
-    return Connector(server, Trust()).client()
+async def ask(connection: AbstractConnection, commands: Sequence[Sequence[str | bytes | int]]) -> list[Any]:
+    """Send commands at once and return their answers as they came, in their order.
+
+    Raises the first error among the answers, once all are read, or RedisError.
+    """
+    await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+    answers: list[Any] = []
+    errors: list[exceptions.ResponseError] = []
+    for _ in commands:
+        try:
+            answers.append(await connection.read_response())
+        except exceptions.ResponseError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return answers
+
+
+class Refusals:
+    """Remembers what was refused for want of a right, so that it is asked for again only after an hour."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._refused: dict[str, tuple[float, str]] = {}
+
+    async def unless_refused(self, what: str, request: Callable[[], Awaitable[None]]) -> str:
+        """Make a request; return the problem, in words, where the right to it is missing. Raises other RedisErrors."""
+        until, problem = self._refused.get(what, (0.0, ""))
+        if problem and self._monotonic() < until:
+            return problem
+        try:
+            await request()
+        except exceptions.NoPermissionError as error:
+            problem = f"{what}: {error}; asked again in an hour"
+            self._refused[what] = (self._monotonic() + FORBIDDEN_SECONDS, problem)
+            return problem
+        self._refused.pop(what, None)
+        return ""
 
 
 class _TLSConnection(SSLConnection):

@@ -18,7 +18,7 @@ from redis.exceptions import MasterDownError, NoPermissionError, RedisError, Res
 from auraconnect_exporter.model import Metric, Part, Reading, Reason, Sample
 from auraconnect_exporter.probes.base import Probe, ProbeError
 from auraconnect_exporter.probes.certificates import Trust
-from auraconnect_exporter.probes.redis_connection import Connector, explain_redis
+from auraconnect_exporter.probes.redis_connection import FORBIDDEN_SECONDS, Connector, explain_redis
 from auraconnect_exporter.probes.redis_denials import DenialCounter, parse_log
 from auraconnect_exporter.targets import Redis
 
@@ -63,9 +63,6 @@ ACL_LOG_SECONDS: Final = 10.0
 """How often ACL LOG is read: a log full of entries costs as much as all the rest."""
 
 ACL_LOG_LENGTH: Final = 128
-
-FORBIDDEN_SECONDS: Final = 3600.0
-"""How long a command that was refused is not sent again: each time, Redis counts one more denied access."""
 
 Info = Mapping[str, str]
 
