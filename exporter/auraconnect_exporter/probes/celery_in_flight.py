@@ -89,11 +89,11 @@ class InFlight:
         count, index = await ask(
             connection, [("ZCARD", "unacked_index"), ("ZRANGE", "unacked_index", 0, MAX_JOBS - 1, "WITHSCORES")]
         )
-        self._next = now + (PAUSE_SECONDS if count > MAX_OFTEN else 0.0)
         taken = {tag: float(score) for tag, score in zip(index[::2], index[1::2], strict=True)}
         known = self._origins | await _read_origins(connection, [tag for tag in taken if tag not in self._origins])
         self._origins = {tag: known[tag] for tag in taken if tag in known}
         self.jobs = tuple(Job(queue, taken[tag], max(taken[tag], eta)) for tag, (queue, eta) in self._origins.items())
+        self._next = now + (PAUSE_SECONDS if count > MAX_OFTEN else 0.0)
         unread = count - len(self.jobs)
         self.problem = f"of {count} jobs in flight, {unread} have not been read" if unread > 0 else ""
 
