@@ -18,7 +18,6 @@ from redis.asyncio.connection import AbstractConnection
 
 from auraconnect_exporter.model import Clock, Part, Reading, Reason
 from auraconnect_exporter.probes.base import Probe, ProbeError
-from auraconnect_exporter.probes.certificates import Trust
 from auraconnect_exporter.probes.celery_in_flight import InFlight, in_progress, left_behind, waiting_ages
 from auraconnect_exporter.probes.celery_waiting import WaitingSince
 from auraconnect_exporter.probes.celery_workers import (
@@ -28,6 +27,7 @@ from auraconnect_exporter.probes.celery_workers import (
     parse_heartbeat,
     worker_samples,
 )
+from auraconnect_exporter.probes.certificates import Trust
 from auraconnect_exporter.probes.redis_connection import Connector, Refusals, ask, explain_redis
 from auraconnect_exporter.probes.worker_memory import WorkerMemory
 from auraconnect_exporter.probes.worker_metrics import (
