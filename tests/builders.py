@@ -55,6 +55,11 @@ def collectors(made: Attempt) -> dict[str, bool]:
     return {part.collector: not part.problem for part in made.reading.parts}
 
 
+def problems(made: Attempt) -> dict[str, str]:
+    """Return why parts of an attempt's reading could not be read."""
+    return {part.collector: part.problem for part in made.reading.parts if part.problem}
+
+
 def view(
     health: Health,
     *,

@@ -12,6 +12,7 @@ from auraconnect_exporter.targets import (
     Host,
     Http,
     HttpUrl,
+    PgBouncer,
     Postgres,
     PostgresServer,
     Redis,
@@ -207,6 +208,53 @@ host:
             )
         }
 
+    def test_a_databases_limits_and_sources_reach_its_target(self, tmp_path: Path) -> None:
+        """In seconds; a file's name starts from the configuration's folder; a PgBouncer has limits of its own."""
+        targets = load(
+            tmp_path,
+            """
+database:
+  - name: primary
+    url: postgresql://u@h/d
+    connections: 0.5
+    longest_transaction: 2h
+    longest_idle_transaction: 5m
+    longest_wait: 10s
+    replication_lag: 90s
+    statements: false
+    backup_query: "SELECT max(finished) FROM backups;"
+    log_file: logs/postgresql-*.log
+  - {name: bouncer, kind: pgbouncer, url: "postgresql://u@h:6432/pgbouncer"}
+  - {name: other, kind: pgbouncer, url: "postgresql://u@h:6433/pgbouncer", slow: 1s, longest_wait: 2s}
+""",
+        )
+        assert [target.system for target in targets.values()][:3] == [
+            Postgres(
+                PostgresServer("h", 5432, "u", None, "d"),
+                0.5,
+                connections=0.5,
+                longest_transaction=7200.0,
+                longest_idle_transaction=300.0,
+                longest_wait=10.0,
+                replication_lag=90.0,
+                statements=False,
+                backup_query="SELECT max(finished) FROM backups",
+                log_file=f"{tmp_path}/logs/postgresql-*.log",
+            ),
+            PgBouncer(PostgresServer("h", 6432, "u", None, "pgbouncer"), 0.5, 5.0),
+            PgBouncer(PostgresServer("h", 6433, "u", None, "pgbouncer"), 1.0, 2.0),
+        ]
+
+    def test_a_pgbouncer_is_no_database_to_count_requests_in(self, tmp_path: Path) -> None:
+        """What the first database does by default, the first entry that is one does."""
+        path = tmp_path / "exporter.yml"
+        path.write_text(
+            "database:\n"
+            "- {name: bouncer, kind: pgbouncer, url: 'postgresql://u@h:6432/pgbouncer'}\n"
+            "- {name: primary, url: 'postgresql://u@h/d'}\n"
+        )
+        assert config.load(path, {}, "vm-1").request_log == PostgresServer("h", 5432, "u", None, "d")
+
     def test_timeout_follows_a_short_interval(self, tmp_path: Path) -> None:
         """Without a timeout of its own, a target that is checked every second gets a second."""
         targets = load(tmp_path, "redis: [{name: a, url: 'redis://r', interval: 1s}]")
@@ -298,6 +346,26 @@ BROKEN = [
     (
         "api: [{name: a, url: 'https://u:hunter2@h'}]",
         "…/exporter.yml:1: api[0].url: has a user or password, which does not belong into a URL",
+    ),
+    (
+        "database: [{name: a, url: 'postgresql://u@h/d', connections: 80}]",
+        "…/exporter.yml:1: database[0].connections: expected a share of the connections, more than 0 and at most 1",
+    ),
+    (
+        "database: [{name: a, url: 'postgresql://u@h/d', longest_wait: 0}]",
+        "…/exporter.yml:1: database[0].longest_wait: expected more than 0s",
+    ),
+    (
+        "database: [{name: a, url: 'postgresql://u@h/d', backup_query: 'SELECT 1; DROP TABLE orders'}]",
+        "…/exporter.yml:1: database[0].backup_query: expected one SELECT, without a ; in it",
+    ),
+    (
+        "database: [{name: a, url: 'postgresql://u@h/d', backup_query: 'DELETE FROM orders'}]",
+        "…/exporter.yml:1: database[0].backup_query: expected one SELECT, without a ; in it",
+    ),
+    (
+        "database: [{name: a, kind: pgbouncer, url: 'postgresql://u@h/pgbouncer', error_logs: true}]",
+        ("…/exporter.yml:1: database[0].error_logs: belongs to a database, this entry is a PgBouncer's console"),
     ),
     ("api: [{name: a, url: 'http://h/é'}]", "…/exporter.yml:1: api[0].url: has a path that must be percent-encoded"),
     (

@@ -23,7 +23,7 @@ def blocks(document: str, language: str) -> list[str]:
     ("document", "components"),
     [
         ("README.md", ["database", "redis", "api", "workers", "workers", "host"]),
-        ("docs/configuration.md", ["database", "redis", "api", "workers", "host"]),
+        ("docs/configuration.md", ["database", "database", "redis", "api", "workers", "host"]),
     ],
 )
 def test_the_configuration_shown_is_one_that_loads(tmp_path: Path, document: str, components: list[str]) -> None:

@@ -29,7 +29,7 @@ __all__ = ["ServerUnavailable", "cache_folder", "fetch", "install", "services_he
 
 # A library that no server needs at run time, though a dependency says so: they are three quarters of the
 # download (LLVM is PostgreSQL's JIT compiler) and of the disk space.
-_NOT_NEEDED = re.compile(r"libjs-|libperl|lib.*-perl$|libllvm|libz3|libc-l10n|libpam|libsemanage")
+_NOT_NEEDED = re.compile(r"libjs-|libperl|lib.*-perl$|libllvm|libz3|libc-l10n|libpam-|libsemanage")
 
 # Debian builds Prometheus and Alertmanager to read their pages and templates from this folder. In an
 # unpacked program it is replaced by a path of the same length, which leads through a descriptor that the
@@ -223,9 +223,13 @@ def _make_runnable(built: Path, final: Path) -> None:
 
     The tree is in the folder `built` and will be in `final`.
     """
-    loader = next((path for path in sorted(built.glob("**/ld-linux*.so.*")) if not path.is_symlink()), None)
+    # Before glibc 2.34 the name is a link, beside its file; the one in lib64 may lead out of the tree.
+    loaders = (path for path in sorted(built.glob("**/ld-linux*.so.*")) if path.resolve().is_relative_to(built))
+    loader = next(loaders, None)
     if loader is None:
         return  # no programs, only data
+    # Before glibc 2.33 a loader can't be told what the program is to be called.
+    named = '--argv0 "$0" ' if b"--argv0" in loader.read_bytes() else ""
     libraries = {path.parent for path in built.glob("**/lib*.so.*") if not {"gconv", "gdb"} & {*path.parts}}
     search = ":".join(str(final / path.relative_to(built)) for path in sorted(libraries))
     for folder in ("usr/bin", "usr/sbin", "usr/lib/postgresql/*/bin"):
@@ -240,7 +244,7 @@ def _make_runnable(built: Path, final: Path) -> None:
                 share = f"exec {_DESCRIPTOR}<{_quoted(final / 'usr/share/prometheus')}\n"
                 program.write_text(
                     f"#!/bin/sh\n{share if _SHARE in content else ''}"
-                    f'exec {_quoted(*start)} --argv0 "$0" {_quoted(final / real.relative_to(built))} "$@"\n'
+                    f'exec {_quoted(*start)} {named}{_quoted(final / real.relative_to(built))} "$@"\n'
                 )
                 program.chmod(0o755)
                 real.chmod(0o755)

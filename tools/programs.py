@@ -47,11 +47,13 @@ PROGRAMS = {
 # Debian 12 and Ubuntu 24.04 can do without it: they have Redis.
 _IN_NEWER_SUITES = {"valkey-server"}
 
-# Prometheus 2.42 and Alertmanager 0.25 are in Debian 12; Ubuntu's first that has both is 24.04.
+# Prometheus 2.42 and Alertmanager 0.25 are in Debian 12; Ubuntu's first that has both is 24.04. PostgreSQL 13 is in
+# Debian 11; Ubuntu's 22.04 has 14.
 _SUITES = {
     "debian": {"oldest": "bookworm", "newest": "forky"},
     "ubuntu": {"oldest": "noble", "newest": "devel"},
 }
+_OLDEST_POSTGRESQL = {"debian": "bullseye", "ubuntu": "jammy"}
 
 
 def program(name: str, release: str = "distribution") -> Path:
@@ -69,6 +71,8 @@ def program(name: str, release: str = "distribution") -> Path:
             return installed
         release = codename
     suite = _SUITES[distribution].get(release, release)
+    if release == "oldest" and wanted.folders is _POSTGRESQL:
+        suite = _OLDEST_POSTGRESQL[distribution]
     tree = fetch(suite, [wanted.package], cache_folder())
     found = _in_folders(wanted, tree)
     if not found:
@@ -103,7 +107,7 @@ def prepare() -> None:
             install(missing)
     for name in distributed:
         program(name)
-    for name in ("prometheus", "alertmanager"):
+    for name in ("prometheus", "alertmanager", "postgres"):
         program(name, "oldest")
     for name in ("prometheus", "alertmanager", "postgres", "redis-server", "valkey-server"):
         program(name, "newest")

@@ -70,7 +70,7 @@ def load(path: Path | None, environ: Mapping[str, str], hostname: str) -> Config
             alertmanagers=_alertmanagers(spec, folder),
             pagerduty_secrets=() if spec.pagerduty is None else spec.pagerduty.secrets(Place("pagerduty", folder)),
             error_log=_the_one(spec, targets, "error_logs"),
-            request_log=_the_one(spec, targets, "request_log", default=0),
+            request_log=_the_one(spec, targets, "request_log", by_default=True),
             links=_links(spec),
         )
     except Problem as problem:
@@ -140,18 +140,18 @@ def _links(spec: FileSpec) -> tuple[Link, ...]:
 
 
 def _the_one(
-    spec: FileSpec, targets: Iterable[Target], setting: str, default: int | None = None
+    spec: FileSpec, targets: Iterable[Target], setting: str, *, by_default: bool = False
 ) -> PostgresServer | None:
-    """Return the database that has a setting; one at most, by ``default`` that entry if it says nothing else.
+    """Return the database that has a setting; one at most, maybe by default the first if it says nothing else.
 
     Raises Problem.
     """
-    said = [getattr(entry, setting) for entry in spec.database]
-    wanted = [index for index, value in enumerate(said) if value]
+    said = {index: getattr(entry, setting) for index, entry in enumerate(spec.database) if entry.kind == "postgresql"}
+    wanted = [index for index, value in said.items() if value]
     if len(wanted) > 1:
         raise Problem(f"database[{wanted[1]}].{setting}", "is set for another database already")
-    if not wanted and default is not None and said[default : default + 1] == [None]:
-        wanted = [default]
+    if by_default and not wanted:
+        wanted = [index for index in list(said)[:1] if said[index] is None]
     servers = {target.id.name: target.system.server for target in targets if isinstance(target.system, Postgres)}
     return servers[spec.database[wanted[0]].name] if wanted else None
 

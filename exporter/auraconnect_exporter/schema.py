@@ -22,7 +22,18 @@ from auraconnect_exporter.clients.server import Server
 from auraconnect_exporter.clients.server import base as peer_base
 from auraconnect_exporter.maintenance import Window
 from auraconnect_exporter.model import Component, Link, Secret, TargetId
-from auraconnect_exporter.targets import Host, Http, Postgres, Redis, RedisServer, System, Workers
+from auraconnect_exporter.targets import (
+    LONGEST_LOCK_WAIT,
+    LONGEST_POOL_WAIT,
+    Host,
+    Http,
+    PgBouncer,
+    Postgres,
+    Redis,
+    RedisServer,
+    System,
+    Workers,
+)
 
 MAX_SECRET_BYTES = 64 * 1024
 LONGEST_WINDOW = 30 * 86400.0
@@ -105,14 +116,49 @@ class _PasswordSpec(_UrlSpec, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class _DatabaseSpec(_PasswordSpec, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    kind: Literal["postgresql", "pgbouncer"] = "postgresql"
     slow: Duration = Duration(0.5)
+    connections: float = 0.8
+    longest_transaction: Duration = Duration(3600)
+    longest_idle_transaction: Duration = Duration(600)
+    longest_wait: Duration | None = None
+    replication_lag: Duration = Duration(60)
+    statements: bool = True
+    backup_query: str = ""
+    log_file: str = ""
     error_logs: bool = False
     request_log: bool | None = None
 
-    def system(self, place: Place) -> Postgres:
+    def system(self, place: Place) -> Postgres | PgBouncer:
         server = self.parsed_url(place, endpoints.postgres)
-        password = self.separate_password(place) or server.password
-        return Postgres(replace(server, password=password), _positive(place, "slow", self.slow))
+        server = replace(server, password=self.separate_password(place) or server.password)
+        slow = _positive(place, "slow", self.slow)
+        wait = None if self.longest_wait is None else _positive(place, "longest_wait", self.longest_wait)
+        if self.kind == "pgbouncer":
+            for key in ("backup_query", "log_file", "error_logs", "request_log"):
+                if getattr(self, key):
+                    raise place.problem(key, "belongs to a database, this entry is a PgBouncer's console")
+            return PgBouncer(server, slow, LONGEST_POOL_WAIT if wait is None else wait)
+        if not 0 < self.connections <= 1:
+            raise place.problem("connections", "expected a share of the connections, more than 0 and at most 1")
+        return Postgres(
+            server,
+            slow,
+            connections=self.connections,
+            longest_transaction=_positive(place, "longest_transaction", self.longest_transaction),
+            longest_idle_transaction=_positive(place, "longest_idle_transaction", self.longest_idle_transaction),
+            longest_wait=LONGEST_LOCK_WAIT if wait is None else wait,
+            replication_lag=_positive(place, "replication_lag", self.replication_lag),
+            statements=self.statements,
+            backup_query=self._one_select(place),
+            log_file=str(place.folder / self.log_file) if self.log_file else "",
+        )
+
+    def _one_select(self, place: Place) -> str:
+        query = self.backup_query.strip().removesuffix(";").rstrip()
+        if query and (";" in query or "\0" in query or not re.match(r"(?i)(select|with|table|values)\b", query)):
+            raise place.problem("backup_query", "expected one SELECT, without a ; in it")
+        return query
 
 
 class _RedisServerSpec(_PasswordSpec, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -10,6 +10,9 @@ from typing import Literal
 
 from auraconnect_exporter.model import Secret, TargetId
 
+LONGEST_LOCK_WAIT = 30.0
+LONGEST_POOL_WAIT = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class PostgresServer:
@@ -51,10 +54,32 @@ class HttpUrl:
 
 @dataclass(frozen=True, slots=True)
 class Postgres:
-    """A PostgreSQL server, or a PgBouncer in front of one."""
+    """A PostgreSQL server, or a PgBouncer in front of one; above each of its limits it counts as degraded."""
 
     server: PostgresServer
     slow: float
+    connections: float = 0.8
+    """Share of the connections that are not reserved."""
+    longest_transaction: float = 3600.0
+    longest_idle_transaction: float = 600.0
+    longest_wait: float = LONGEST_LOCK_WAIT
+    """Of a query, for a lock."""
+    replication_lag: float = 60.0
+    statements: bool = True
+    """Whether pg_stat_statements is read."""
+    backup_query: str = ""
+    """One SELECT that answers when the last backup ended; empty where nothing tells."""
+    log_file: str = ""
+    """The server's log on this machine, maybe with ``*`` in its last part; empty where it is not to be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class PgBouncer:
+    """The administration console of a PgBouncer; ``longest_wait`` is how long a client may wait for a connection."""
+
+    server: PostgresServer
+    slow: float
+    longest_wait: float = LONGEST_POOL_WAIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +144,7 @@ class Host:
     memory_pressure: float = 0.2
 
 
-System = Postgres | Redis | Http | Workers | Host
+System = Postgres | PgBouncer | Redis | Http | Workers | Host
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,8 +84,8 @@ def watch_system(system: System, timeout: float = 2.0, clock: Clock = CLOCK) -> 
 
 
 def database(server: PostgreSQL) -> Postgres:
-    """Return a PostgreSQL as the configuration would name it; nothing it does is slow."""
-    return Postgres(endpoints.postgres(server.dsn), slow=60.0)
+    """Return a PostgreSQL as the configuration would name it; nothing it does is slow, and it counts no statements."""
+    return Postgres(endpoints.postgres(server.dsn), slow=60.0, statements=False)
 
 
 def cache(server: Redis) -> RedisSystem:

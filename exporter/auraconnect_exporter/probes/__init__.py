@@ -9,23 +9,28 @@ from auraconnect_exporter.probes.celery_queue import CeleryProbe
 from auraconnect_exporter.probes.certificates import Trust
 from auraconnect_exporter.probes.host import HostProbe
 from auraconnect_exporter.probes.http_api import HttpProbe
+from auraconnect_exporter.probes.pgbouncer import PgBouncerProbe
 from auraconnect_exporter.probes.postgres import PostgresProbe
 from auraconnect_exporter.probes.redis_server import RedisProbe
-from auraconnect_exporter.targets import Host, Http, Postgres, Redis, Target, Workers
+from auraconnect_exporter.targets import Host, Http, PgBouncer, Postgres, Redis, Target, Workers
 
 
 def make_probe(target: Target, clock: Clock, trust: Trust) -> Probe:
     """Return a new probe for a target; it connects when it is first used."""
+    probe: Probe
     match target.system:
         case Postgres() as system:
-            return PostgresProbe(system, target.timeout, clock.monotonic)
+            probe = PostgresProbe(system, target.timeout, clock)
+        case PgBouncer() as system:
+            probe = PgBouncerProbe(system, clock.monotonic)
         case Redis() as system:
-            return RedisProbe(system, clock.monotonic, trust)
+            probe = RedisProbe(system, clock.monotonic, trust)
         case Http() as system:
-            return HttpProbe(system, target.timeout, clock, trust)
+            probe = HttpProbe(system, target.timeout, clock, trust)
         case Workers(kind="celery") as system:
-            return CeleryProbe(system, target.timeout, clock, trust)
+            probe = CeleryProbe(system, target.timeout, clock, trust)
         case Workers() as system:
-            return ArqProbe(system, clock, trust)
+            probe = ArqProbe(system, clock, trust)
         case Host() as system:
-            return HostProbe(system, target.timeout, clock.monotonic)
+            probe = HostProbe(system, target.timeout, clock.monotonic)
+    return probe

@@ -1,267 +1,160 @@
-"""PostgreSQL: can one connect and query, how long does it take, and how near are its limits.
+"""PostgreSQL: can one connect and query, how long does it take, how near are its limits, and what else it tells.
 
-Source: PostgreSQL's documentation, "The Cumulative Statistics System" (pg_stat_activity, pg_stat_database). Works as
-a role with no rights of its own; ``pg_monitor`` lets it see other roles' sessions.
-
-Every statement runs in a transaction that is read-only and carries its own timeouts: a session setting would stay
-behind in a server connection of PgBouncer and leak into production.
+Works as a role with ``pg_monitor``; one with less sees less, which costs the parts that need more. What is read with
+each check comes in one round trip; what costs more is read once a minute, as far as the check's time allows, and what
+was read last stands until then.
 """
 
 from __future__ import annotations
 
-import os
-import socket
-from collections.abc import Callable
-from typing import Any, Final
+import logging
+from typing import Final
 
 import psycopg
-from psycopg.rows import TupleRow
 
-from auraconnect_exporter.model import Metric, Part, Reading, Reason, Sample
-from auraconnect_exporter.probes.base import Probe, ProbeError
-from auraconnect_exporter.targets import Postgres, PostgresServer
+from auraconnect_exporter.model import Clock, Part, Reading
+from auraconnect_exporter.probes.base import Probe
+from auraconnect_exporter.probes.postgres_activity import Activity
+from auraconnect_exporter.probes.postgres_collector import ONCE_A_MINUTE, Collector
+from auraconnect_exporter.probes.postgres_connection import Rows, Session, begin, connect_arguments, shut_down
+from auraconnect_exporter.probes.postgres_failures import explain_psycopg
+from auraconnect_exporter.probes.postgres_log import AuthenticationLog
+from auraconnect_exporter.probes.postgres_replication import Replication
+from auraconnect_exporter.probes.postgres_statements import Statements
+from auraconnect_exporter.probes.postgres_upkeep import Upkeep
+from auraconnect_exporter.targets import Postgres
 
-CONNECT_DURATION = Metric("postgres_connect_duration_seconds", "gauge", "Time to open a new connection.")
-QUERY_DURATION = Metric("postgres_query_duration_seconds", "gauge", "Time of a trivial query on an open connection.")
-CONNECTIONS = Metric("postgres_connections", "gauge", "Client connections by state.", ("state",))
-MAX_CONNECTIONS = Metric("postgres_max_connections", "gauge", "Connections that the server allows.")
-LONGEST_TRANSACTION = Metric(
-    "postgres_longest_transaction_seconds", "gauge", "Age of the oldest open transaction of a client."
-)
-BLOCKED_QUERIES = Metric("postgres_blocked_queries", "gauge", "Sessions that wait for a lock.")
-TRANSACTIONS = Metric("postgres_transactions_total", "counter", "Transactions of this database.", ("result",))
-DEADLOCKS = Metric("postgres_deadlocks_total", "counter", "Deadlocks detected in this database.")
-BLOCKS_HIT = Metric("postgres_blocks_hit_total", "counter", "Blocks found in the buffer cache.")
-BLOCKS_READ = Metric("postgres_blocks_read_total", "counter", "Blocks read from disk.")
+__all__ = ["PostgresProbe", "connect_arguments", "explain_psycopg", "shut_down"]
 
-CONNECTIONS_LIMIT_RATIO: Final = 0.8
+log = logging.getLogger(__name__)
 
-CHECKS_PER_CONNECTION: Final = 2
-"""A connection serves so many checks and is then renewed: a kept one knows nothing of a changed password or of a
-server that takes no more connections, which is down for everybody who comes."""
-
-ACTIVITY_SQL: Final = """
-SELECT coalesce(state, 'not visible'), count(*),
-       coalesce(max(extract(epoch FROM clock_timestamp() - xact_start))
-                FILTER (WHERE pid <> pg_backend_pid()), 0)::float8,
-       count(*) FILTER (WHERE wait_event_type = 'Lock'),
-       current_setting('max_connections')::int
-FROM pg_stat_activity
-WHERE backend_type = 'client backend' OR (backend_type IS NULL AND datid IS NOT NULL AND usesysid IS NOT NULL)
-GROUP BY 1
-"""
-"""Of another role's session even the type is hidden; what tells it from a background process is database and role."""
-
-DATABASE_SQL: Final = """
-SELECT xact_commit, xact_rollback, deadlocks, blks_hit, blks_read
-FROM pg_stat_database WHERE datname = current_database()
-"""
-
-Rows = list[TupleRow]
+ENOUGH_FOR: Final = 1.5
+"""A question is only begun when so many times the trivial query's time are left: who is slow is not down."""
 
 
 class PostgresProbe(Probe):
     """Watches one PostgreSQL server over one connection."""
 
-    collectors = ("latency", "activity", "database")
-
-    def __init__(self, system: Postgres, timeout: float, monotonic: Callable[[], float]) -> None:
-        self._slow = system.slow
-        self._connect_arguments = connect_arguments(system.server)
-        milliseconds = max(1, int(timeout * 1000))
-        self._begin = (
-            f"BEGIN READ ONLY; SET LOCAL statement_timeout = {milliseconds}; "
-            f"SET LOCAL lock_timeout = {max(1, milliseconds // 2)}; "
+    def __init__(self, system: Postgres, timeout: float, clock: Clock) -> None:
+        self._system = system
+        self._timeout = timeout
+        self._monotonic = clock.monotonic
+        self._session = Session(system.server, clock.monotonic)
+        collectors = (
+            *Activity(system).collectors(),
+            *Replication(system.replication_lag, clock.monotonic).collectors(),
+            *Upkeep(system.backup_query, clock.time).collectors(),
+            *(Statements().collectors() if system.statements else ()),
         )
-        self._monotonic = monotonic
-        self._connection: psycopg.AsyncConnection[TupleRow] | None = None
-        self._checks = 0
-        self._interrupted = False
-        self._connect_seconds = 0.0
+        self._log = AuthenticationLog(system.log_file) if system.log_file else None
+        self.collectors = (
+            "latency",
+            *(collector.name for collector in collectors),
+            *([AuthenticationLog.collector] if self._log else []),
+        )
+        self._often = [collector for collector in collectors if not collector.every]
+        self._seldom = [collector for collector in collectors if collector.every]
+        self._kept: dict[str, Part] = {}
+        """What was last found of those that are asked seldom, and of those that the server refuses."""
+        self._due: dict[str, float] = {}
+        """When to ask for it again, by the monotonic clock."""
 
     async def check(self) -> Reading:
         """Query once, and read what the statistics views say."""
-        self._interrupted = False
         try:
-            return await self._read()
+            return await self._read(self._monotonic() + self._timeout)
         except BaseException as error:
-            await self.close()
+            await self._session.close()
             if isinstance(error, psycopg.Error):
                 raise explain_psycopg(error) from None
             raise
 
     def interrupt(self) -> bool:
         """Let the query fail at once."""
-        if self._connection is None or not shut_down(self._connection):
-            return False
-        self._interrupted = True
-        return True
+        return self._session.interrupt()
 
     async def close(self) -> None:
         """Close the connection."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
+        if self._log is not None:
+            self._log.close()
+        await self._session.close()
 
-    async def _read(self) -> Reading:
-        return Reading(
-            (
-                self._latency(await self._ping()),
-                await self._collect("activity", ACTIVITY_SQL, activity_samples, connection_findings),
-                await self._collect("database", DATABASE_SQL, database_samples),
-            )
-        )
+    async def _read(self, deadline: float) -> Reading:
+        seconds = await self._session.ping(f"{begin(_milliseconds(self._timeout))}SELECT 1; COMMIT")
+        parts = [self._session.latency(seconds, self._system.slow)]
+        if deadline - self._monotonic() < ENOUGH_FOR * seconds:
+            late = "the server is so slow that no time was left to ask"
+            parts += [Part(collector.name, problem=late) for collector in self._often]
+        else:
+            parts += await self._ask_often()
+        for collector in self._seldom:
+            left = deadline - self._monotonic()
+            if self._is_due(collector) and left > max(self._timeout / 2, ENOUGH_FOR * seconds):
+                self._keep(await self._ask(collector, left / 2), collector.every)
+            if collector.name in self._kept:
+                parts.append(self._kept[collector.name])
+        if self._log is not None:
+            parts.append(await self._log.part())
+        return Reading(tuple(parts))
 
-    def _latency(self, query_seconds: float) -> Part:
-        slow = (f"a trivial query took {query_seconds:.2f} s",) if query_seconds > self._slow else ()
-        return Part(
-            "latency", (CONNECT_DURATION.sample(self._connect_seconds), QUERY_DURATION.sample(query_seconds)), slow
-        )
+    async def _ask_often(self) -> list[Part]:
+        """Read all that belongs to each check in one go; where the server refuses some of it, one after the other.
 
-    async def _ping(self) -> float:
-        """Return the seconds of a trivial query, on a connection that is opened or renewed first where due.
-
-        A kept connection may have been cut by a restart or a firewall since the last check. That alone is no
-        failure: a new one is tried.
+        What was refused is left out for a minute.
         """
-        if self._connection is not None and self._checks < CHECKS_PER_CONNECTION:
-            self._checks += 1
-            try:
-                return await self._timed_query()
-            except psycopg.OperationalError:
-                if self._interrupted or not self._connection.closed:
-                    raise
-        await self.close()
-        begun = self._monotonic()
-        self._connection = await psycopg.AsyncConnection.connect(**self._connect_arguments)
-        self._connect_seconds = self._monotonic() - begun
-        self._checks = 1
-        return await self._timed_query()
-
-    async def _timed_query(self) -> float:
-        begun = self._monotonic()
-        await self._query("SELECT 1")
-        return self._monotonic() - begun
-
-    async def _query(self, sql: str) -> Rows:
-        """Run one SELECT in a transaction of its own, in one round trip."""
-        if self._connection is None:
-            raise psycopg.OperationalError("the connection is closed")
-        cursor = await self._connection.execute(f"{self._begin}{sql}; COMMIT".encode())
-        rows: Rows = []
-        while True:
-            if cursor.description is not None:
-                rows = await cursor.fetchall()
-            if not cursor.nextset():
-                return rows
-
-    async def _collect(
-        self,
-        collector: str,
-        sql: str,
-        samples: Callable[[Rows], list[Sample]],
-        findings: Callable[[Rows], list[str]] = lambda _: [],
-    ) -> Part:
-        """Run one SELECT; where this server refuses this one, that costs only its part of the reading."""
+        asked = [collector for collector in self._often if self._is_due(collector) and not collector.only_if]
+        statements = [collector.statement(self._session.version) for collector in asked]
         try:
-            rows = await self._query(sql)
+            answers = await self._session.transaction(statements, _milliseconds(self._timeout))
         except (psycopg.OperationalError, psycopg.InterfaceError):
             raise
+        except psycopg.Error:
+            found = {collector.name: await self._ask(collector, self._timeout) for collector in asked}
+            for part in found.values():
+                if part.problem and not part.samples:
+                    self._keep(part, ONCE_A_MINUTE)
+        else:
+            found = {one.name: _interpreted(one, rows) for one, rows in zip(asked, answers, strict=True)}
+        for collector in self._often:
+            if collector.only_if:
+                found[collector.name] = (
+                    await self._ask(collector, self._timeout) if collector.only_if() else collector.read([])
+                )
+        return [found.get(collector.name) or self._kept[collector.name] for collector in self._often]
+
+    async def _ask(self, collector: Collector, seconds: float) -> Part:
+        """Read one part; where the server refuses it, or takes too long for it, that costs only this part."""
+        try:
+            answers = await self._session.transaction(
+                [collector.statement(self._session.version)], _milliseconds(seconds)
+            )
         except psycopg.Error as error:
-            if self._connection is not None:
-                await self._connection.execute(b"ROLLBACK")
-            return Part(collector, problem=str(error))
-        return Part(collector, tuple(samples(rows)), tuple(findings(rows)))
+            if not self._session.is_usable:
+                raise
+            return Part(collector.name, problem=_said(error))
+        return _interpreted(collector, answers[-1])
+
+    def _is_due(self, collector: Collector) -> bool:
+        return self._monotonic() >= self._due.get(collector.name, 0.0)
+
+    def _keep(self, part: Part, seconds: float) -> None:
+        self._kept[part.collector] = part
+        self._due[part.collector] = self._monotonic() + seconds
 
 
-def shut_down(connection: psycopg.AsyncConnection[Any]) -> bool:
-    """Shut a connection's socket down through a duplicate, so that its query fails at once; False if it was closed.
-
-    Measured on a frozen server: to cancel a query takes psycopg ten seconds or never ends; closing the connection under
-    the query frees a descriptor that the loop still watches, and the next probe to get that descriptor never wakes.
-    While connecting there is nothing to shut, and a plain cancel is right.
-    """
+def _interpreted(collector: Collector, rows: Rows) -> Part:
+    """Return what rows mean; one collector that can't make sense of them must not cost the others."""
     try:
-        with socket.socket(fileno=os.dup(connection.pgconn.socket)) as duplicate:
-            duplicate.shutdown(socket.SHUT_RDWR)
-    except (OSError, psycopg.OperationalError):  # closed already: the query is about to fail by itself
-        return False
-    return True
+        return collector.read(rows)
+    except (ArithmeticError, LookupError, TypeError, ValueError):
+        log.debug("the rows of a collector make no sense", extra={"collector": collector.name}, exc_info=True)
+        return Part(collector.name, problem="the server's answer makes no sense")
 
 
-def connect_arguments(server: PostgresServer) -> dict[str, Any]:
-    """Return what psycopg connects with."""
-    return {
-        "gssencmode": "disable",  # else every connect asks for Kerberos first
-        **dict(server.options),
-        "host": server.host,
-        "port": server.port,
-        "user": server.user,
-        "password": server.password.reveal() if server.password else "",
-        "dbname": server.dbname,
-        "application_name": "auraconnect-exporter",
-        "autocommit": True,
-        "prepare_threshold": None,  # PgBouncer in transaction mode has no prepared statements
-    }
+def _said(error: psycopg.Error) -> str:
+    """Return what the server said, without the statement that it may quote."""
+    return error.diag.message_primary or str(error)
 
 
-def activity_samples(rows: Rows) -> list[Sample]:
-    """Turn the rows of ACTIVITY_SQL (state, sessions, oldest transaction, blocked, limit) into samples."""
-    samples = [CONNECTIONS.sample(row[1], row[0]) for row in rows]
-    samples.append(LONGEST_TRANSACTION.sample(max(row[2] for row in rows)))
-    samples.append(BLOCKED_QUERIES.sample(sum(row[3] for row in rows)))
-    samples.append(MAX_CONNECTIONS.sample(rows[0][4]))
-    return samples
-
-
-def connection_findings(rows: Rows) -> list[str]:
-    """Say so when the connections come near their limit."""
-    used, limit = sum(row[1] for row in rows), rows[0][4]
-    return [f"{used} of {limit} connections are in use"] if used > CONNECTIONS_LIMIT_RATIO * limit else []
-
-
-def database_samples(rows: Rows) -> list[Sample]:
-    """Turn the row of DATABASE_SQL into samples."""
-    committed, rolled_back, deadlocks, hit, read = rows[0]
-    return [
-        TRANSACTIONS.sample(committed, "commit"),
-        TRANSACTIONS.sample(rolled_back, "rollback"),
-        DEADLOCKS.sample(deadlocks),
-        BLOCKS_HIT.sample(hit),
-        BLOCKS_READ.sample(read),
-    ]
-
-
-# Failures to connect carry no SQLSTATE, only text. The first row that fits counts. Whoever answered at all is looked
-# for before who did not: a name with two addresses reports both, and the other one is often merely refused.
-_CONNECT_FAILURES: Final = (
-    (Reason.PROTOCOL, ("received invalid response", "expected authentication")),
-    (Reason.TLS, ("root certificate file",)),
-    (Reason.AUTH, ("authentication failed", "no password supplied", "pg_hba.conf", "does not exist")),
-    (Reason.AUTH, ("not permitted to log in", "permission denied", "no such user", "no such database")),
-    (Reason.REFUSED, ("too many clients", "remaining connection slots", "too many connections")),
-    (Reason.REFUSED, ("is starting up", "is shutting down", "recovery mode", "accepting connections")),
-    (Reason.REFUSED, ("max_client_conn", "server_login_retry", "cannot connect to server")),  # PgBouncer
-    (Reason.TLS, ("SSL", "certificate", "TLS")),
-    (Reason.DNS, ("failed to resolve", "could not translate host name")),
-    (Reason.TIMEOUT, ("timeout expired", "timed out")),
-    (Reason.PROTOCOL, ("closed the connection unexpectedly", "Connection reset", "connection is lost")),
-    (Reason.REFUSED, ("Connection refused", "No such file or directory")),
-)
-_SQLSTATE_CLASSES: Final = {"28": Reason.AUTH, "53": Reason.REFUSED, "57": Reason.REFUSED}
-
-
-def explain_psycopg(error: psycopg.Error) -> ProbeError:
-    """Name a failure of psycopg: by SQLSTATE where there is one, else by what libpq and the server say.
-
-    PgBouncer gives all of its own failures the SQLSTATE 08P01, so their text decides as well.
-    """
-    text = str(error)
-    if error.sqlstate == "57014":  # our own statement_timeout
-        return ProbeError(Reason.TIMEOUT, text)
-    if error.sqlstate is not None and not error.sqlstate.startswith("08"):
-        return ProbeError(_SQLSTATE_CLASSES.get(error.sqlstate[:2], Reason.QUERY), text)
-    for reason, fragments in _CONNECT_FAILURES:
-        if any(fragment in text for fragment in fragments):
-            return ProbeError(reason, text)
-    return ProbeError(Reason.PROTOCOL if error.sqlstate else Reason.ERROR, text)
+def _milliseconds(seconds: float) -> int:
+    return max(1, int(seconds * 1000))
