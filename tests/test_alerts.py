@@ -483,7 +483,8 @@ async def test_what_is_told_has_all_that_pages_need(world: World) -> None:
 
     world.alertmanager.post = post  # type: ignore[method-assign]  # what it is told, in full
     breach = draft(alert_type=AlertType.SECURITY, severity=Severity.CRITICAL, title="Break-in", description="At night")
-    posted = [await world.alerts.post(each, ADA) for each in (draft(), breach)]
+    slow = draft(title="Slow", description="Orders take long.", actual_value=12.5, threshold_value=10)
+    posted = [await world.alerts.post(each, ADA) for each in (draft(), breach, slow)]
     await world.alerts.tell()
     assert [alert.labels["alert_id"] for alert in sent] == [each.id for each in posted]
     assert [alert.annotations for alert in sent] == [
@@ -497,6 +498,12 @@ async def test_what_is_told_has_all_that_pages_need(world: World) -> None:
             "summary": "Break-in",
             "description": "At night",
             "runbook_url": "https://monitoring.example/runbooks/SecurityBreachDetected",
+            "dashboard_url": "https://monitoring.example/dashboard",
+        },
+        {
+            "summary": "Slow",
+            "description": "Orders take long. The value is 12.5; the limit is 10.",
+            "runbook_url": "https://monitoring.example/runbooks/",
             "dashboard_url": "https://monitoring.example/dashboard",
         },
     ]

@@ -367,9 +367,14 @@ class Alerts:
 
     def _postable(self, episode: Episode, until: Moment) -> PostableAlert:
         name = episode.identity.alertname
+        description = episode.description or episode.title
+        if episode.actual_value is not None and episode.threshold_value is not None:
+            # In the words of the rules' descriptions, which a text message looks for.
+            said = f"The value is {episode.actual_value:g}; the limit is {episode.threshold_value:g}."
+            description = f"{description.rstrip('. ')}. {said}"
         annotations = {
             "summary": episode.title,
-            "description": episode.description or episode.title,
+            "description": description,
             # Who posts brings no runbook along, except for what becomes an alert of ours.
             "runbook_url": f"{self._base_url}/runbooks/{name if name == ledger.BREACH else ''}",
             "dashboard_url": f"{self._base_url}/dashboard",

@@ -34,6 +34,20 @@ ANNOTATIONS = {
     "runbook_url": "https://api.auraconnect.ai/api/v1/health/runbooks/DatabaseConnectionLost",
     "dashboard_url": "https://api.auraconnect.ai/api/v1/health/dashboard",
 }
+MEASURED = {
+    "alertname": "ErrorRateCritical",
+    "severity": "critical",
+    "component": "api",
+    "target": "auraconnect-api",
+    "symptom": "errors",
+}
+MEASURED_ANNOTATIONS = {
+    "summary": "More than a tenth of the requests fail",
+    "description": "auraconnect-api answers 12.5% of its requests with 5xx; the limit is 10%. "
+    "Above it since 2026-01-02 03:04:05 +0000 UTC.",
+    "runbook_url": "https://api.auraconnect.ai/api/v1/health/runbooks/ErrorRateCritical",
+    "dashboard_url": "https://api.auraconnect.ai/api/v1/health/dashboard",
+}
 ESCALATION = {
     **LABELS,
     "alertname": "EscalatedToSecondary",
@@ -129,6 +143,7 @@ def cases() -> dict[str, Data]:
             for name, count in (("two", 2), ("fifty", 50))
             for status in ("firing", "resolved")
         },
+        "measured-firing": notification([(MEASURED, MEASURED_ANNOTATIONS, "firing")]),
         "one-of-two-resolved": notification(
             [(*lost, "resolved"), ({**LABELS, "target": "replica"}, ANNOTATIONS, "firing")]
         ),

@@ -1,11 +1,12 @@
 """What people read in a message, rendered by amtool."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.pack.files import RULES, load
+from tests.pack.files import RULES, alert_id, alerts, load
 from tests.pack.golden import (
     ANNOTATIONS,
     CHANNELS,
@@ -100,6 +101,7 @@ def test_an_escalation_is_never_called_resolved(status: str, release: str) -> No
         assert ("acknowledged, or over" in whole) == (status == "resolved"), channel
 
 
+MEASURED = "It answers 25% of its requests with 5xx; the limit is 10%. Above it since yesterday."
 TITLE = "AuraConnect's long name of a fault that goes on " * 4
 TARGETS = ("", "primary", "a" * 200, "données-数据库", "[x]{y}|~^\\€")
 LINKS = (
@@ -121,7 +123,12 @@ def test_a_text_message_is_one_segment(labels: dict[str, str], status: str, rele
     for target in TARGETS:
         for link in LINKS:
             named = {**labels, "target": target} if target else labels
-            data = notification([(named, {"summary": TITLE + target, "runbook_url": link}, status)])
+            annotations = {
+                "summary": TITLE + target,
+                "runbook_url": link,
+                "description": MEASURED * (link in LINKS[1::2]),
+            }
+            data = notification([(named, annotations, status)])
             text = rendered('{{ template "auraconnect.sms" . }}', data, release)
             assert len(text) <= 160, text
             assert set(text) <= set(GSM_BASIC), text
@@ -129,8 +136,59 @@ def test_a_text_message_is_one_segment(labels: dict[str, str], status: str, rele
             if "http" in text:
                 whole = rendered('{{ template "auraconnect.runbook" . }}', data, release)
                 assert text.endswith(f" {whole}")
-            # An escalation tells its source's name instead of the title.
-            assert ".." in text or labels is ESCALATION, text
+            # An escalation tells its source's name instead of the title; a value stands for it where there is no room.
+            assert ".." in text or labels is ESCALATION or "(limit 10%)" in text, text
+
+
+MEASURES = {
+    "CertificateExpiring": "2d 23h (limit 3d 0h)",
+    "ErrorRateCritical": "25% (limit 10%)",
+    "NotificationsFailing": "48 (limit 0)",
+    "ResponseTimeCritical": "50% (limit 5%)",
+    "RuleFailures": "24 (limit 0)",
+    "SecurityBreachDetected": "2 (limit 1)",
+    "SendingAlertsFailing": "24 (limit 0)",
+    "TransactionIdsRunningOut": "1.7G (limit 1.6G)",
+}
+"""The value and the limit of the first critical alert that the tests of the rules expect; others have no number."""
+
+
+def first_critical(name: str) -> dict[str, dict[str, str]]:
+    """Return the first critical alert of a name that the tests of the rules expect."""
+    tests = [test for group in load(RULES / f"tests/{name}.yml")["tests"] for test in group.get("alert_rule_test", [])]
+    expected: Iterator[dict[str, dict[str, str]]] = (one for test in tests for one in test["exp_alerts"])
+    return next(one for one in expected if one["exp_labels"]["severity"] == "critical")
+
+
+@pytest.mark.parametrize("name", sorted({alert["alert"] for alert in alerts() if "critical" in alert_id(alert)}))
+def test_a_text_message_says_how_bad_it_is(name: str, release: str) -> None:
+    """The value against the limit, of each critical alert of the rules that has them, as its own description says."""
+    expected = first_critical(name)
+    labels, annotations = {"alertname": name, **expected["exp_labels"]}, expected["exp_annotations"]
+    text = rendered('{{ template "auraconnect.sms" . }}', notification([(labels, annotations, "firing")]), release)
+    assert re.findall(r": (\S+(?: \d+h)? \(limit [^)]*\))", text) == ([MEASURES[name]] if name in MEASURES else [])
+    assert len(text) <= 160
+    assert "; lead engineer after 5 min http" in text
+
+
+@pytest.mark.parametrize(
+    ("description", "measure"),
+    [
+        ("5 orders wait. The value is 12.5; the limit is 10.", "12.5 (limit 10)"),
+        ("Host h3 (rack r4) has -7 degrees; the limit is -5. So since 9.", "-7 (limit -5)"),
+        ("No number; the limit is 3.", None),
+        ("It uses 5 of 6; nobody knows what is allowed.", None),
+        ("It uses " + "9" * 40 + "; the limit is 3.", None),
+        ("", None),
+    ],
+)
+def test_a_text_message_takes_only_what_is_a_value_and_a_limit(
+    description: str, measure: str | None, release: str
+) -> None:
+    """From the sentence that has both, and from no other; what others write may have neither, or too much."""
+    annotations = {**ANNOTATIONS, "description": description, "runbook_url": "https://a.example/runbooks/X"}
+    text = rendered('{{ template "auraconnect.sms" . }}', notification([(LABELS, annotations, "firing")]), release)
+    assert text.startswith(f"CRITICAL database/primary: {f'{measure}: ' if measure else ''}A critical")
 
 
 def test_a_text_message_names_the_next_role_where_it_can(release: str) -> None:
