@@ -239,3 +239,16 @@ def self_signed(folder: Path, *names: str, days: int = 2) -> tuple[Path, Path]:
         capture_output=True,
     )
     return certificate, key
+
+
+def issued(folder: Path, name: str, days: int, authority: tuple[Path, Path] | None = None) -> tuple[Path, Path]:
+    """Make a certificate for a host name, that an authority or it itself has signed; ``days`` may have gone by."""
+    key, request, certificate = (folder / f"{name}-{days}.{kind}" for kind in ("key", "csr", "pem"))
+    openssl = program("openssl")
+    subject: list[str | Path] = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"]
+    kind = ["-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    signer: list[str | Path] = ["-CA", authority[0], "-CAkey", authority[1]] if authority else ["-signkey", key]
+    sign: list[str | Path] = ["x509", "-req", "-in", request, *signer, "-days", str(days), "-copy_extensions", "copy"]
+    for command in (["req", "-new", *kind, *subject, "-keyout", key, "-out", request], [*sign, "-out", certificate]):
+        subprocess.run([openssl, *command], check=True, capture_output=True)
+    return certificate, key

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import ssl
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +18,10 @@ from auraconnect_exporter.probes.http_api import contains
 from auraconnect_exporter.targets import Http
 from tests.builders import FakeClock, collectors
 from tests.probes.conftest import Watch
-from tests.probes.support import PASSWORD, Leaks, self_signed, serving, value, values
+from tests.probes.support import PASSWORD, Leaks, issued, self_signed, serving, value, values
 from tests.probes.test_http_api import OK, answering, api, expiry
-from tools.programs import program
 
 DAY = 86400.0
-
-
-def issued(folder: Path, name: str, days: int, authority: tuple[Path, Path] | None = None) -> tuple[Path, Path]:
-    """Make a certificate for a host name, that an authority or it itself has signed; ``days`` may have gone by."""
-    key, request, certificate = (folder / f"{name}-{days}.{kind}" for kind in ("key", "csr", "pem"))
-    openssl = program("openssl")
-    subject: list[str | Path] = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}"]
-    kind = ["-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-    signer: list[str | Path] = ["-CA", authority[0], "-CAkey", authority[1]] if authority else ["-signkey", key]
-    sign: list[str | Path] = ["x509", "-req", "-in", request, *signer, "-days", str(days), "-copy_extensions", "copy"]
-    for command in (["req", "-new", *kind, *subject, "-keyout", key, "-out", request], [*sign, "-out", certificate]):
-        subprocess.run([openssl, *command], check=True, capture_output=True)
-    return certificate, key
 
 
 def shows(certificate: Path, key: Path) -> ssl.SSLContext:

@@ -23,6 +23,7 @@ from tests.probes.support import (
     cache,
     close_at_once,
     connected,
+    issued,
     say_garbage,
     say_nothing,
     self_signed,
@@ -302,7 +303,7 @@ async def test_a_slow_answer_is_a_finding(redis: Redis, watch: Watch) -> None:
     """A PING slower than the limit says how slow it was."""
     attempt = await watch(dataclasses.replace(cache(redis), slow=0.0)).attempt()
     assert attempt.ok
-    assert attempt.reading.degraded == ("a PING took 0.00 s",)
+    assert attempt.reading.degraded == ("connecting took 0.00 s", "a PING took 0.00 s")
 
 
 async def test_a_killed_server_refuses_and_is_well_again_when_it_is_back(redis: Redis, watch: Watch) -> None:
@@ -437,8 +438,8 @@ async def test_a_server_without_tls_is_a_tls_failure_where_tls_is_asked_for(watc
 class TLSRedis(Redis):
     """A Redis that speaks TLS as `localhost`, on a port beside the plain one."""
 
-    def __init__(self, folder: Path) -> None:
-        self.certificate, key = self_signed(folder, "localhost")
+    def __init__(self, folder: Path, days: int = 2) -> None:
+        self.certificate, key = issued(folder, "localhost", days)
         self.tls_port = free_port()
         settings = [
             f"tls-port {self.tls_port}",
@@ -468,6 +469,19 @@ async def test_a_certificate_counts_for_its_own_name(tmp_path: Path, watch: Watc
         ):
             attempt = await watch(system).attempt()
             assert attempt.reason is reason, attempt
+
+
+async def test_an_expired_certificate_is_a_tls_failure_until_it_is_renewed(tmp_path: Path, watch: Watch) -> None:
+    """The sentence says so; the server's new certificate, and the file that it is trusted by, count at once."""
+    with TLSRedis(tmp_path, days=-1) as server:
+        watched = watch(server.system("localhost", ca_file=server.certificate))
+        attempt = await watched.attempt()
+        assert (attempt.reason, attempt.message) == (Reason.TLS, "TLS failed: certificate has expired")
+        renewed, key = issued(tmp_path, "localhost", days=2)
+        server.certificate.write_bytes(renewed.read_bytes())
+        async with connected(server) as client:
+            await client.config_set("tls-cert-file", str(renewed), "tls-key-file", str(key))
+        await watched.until(None)
 
 
 async def test_a_frozen_redis_with_tls_leaves_nothing_behind(tmp_path: Path, watch: Watch) -> None:

@@ -22,6 +22,7 @@ from auraconnect_exporter.probes.redis_connection import FORBIDDEN_SECONDS, Conn
 from auraconnect_exporter.probes.redis_denials import DenialCounter, parse_log
 from auraconnect_exporter.targets import Redis
 
+CONNECT_DURATION = Metric("redis_connect_duration_seconds", "gauge", "Time to open a new connection and sign in.")
 PING_DURATION = Metric("redis_ping_duration_seconds", "gauge", "Time of a PING on an open connection.")
 REPLICATION_CONNECTED = Metric(
     "redis_replication_connected", "gauge", "Whether a replica's link to its primary is up; a primary has none."
@@ -88,8 +89,9 @@ class RedisProbe(Probe):
         """PING, then INFO, and ACL LOG where INFO does not count what was denied."""
         try:
             self._connector = self._connector or Connector(self._server, self._trust)
+            begun = self._monotonic()
             async with self._connector.connected() as connection:
-                return await self._read(connection)
+                return await self._read(connection, self._monotonic() - begun)
         except RedisError as error:
             failure = explain_redis(error)
             if failure.reason is Reason.TLS:
@@ -97,26 +99,29 @@ class RedisProbe(Probe):
                 self._connector = None
             raise failure from None
 
-    async def _read(self, connection: AbstractConnection) -> Reading:
+    async def _read(self, connection: AbstractConnection, connecting: float) -> Reading:
         begun = self._monotonic()
         refusal = await _ping(connection)
-        seconds = self._monotonic() - begun
-        slow = (f"a PING took {seconds:.2f} s",) if seconds > self._system.slow else ()
+        pinging = self._monotonic() - begun
+        durations = (CONNECT_DURATION.sample(connecting), PING_DURATION.sample(pinging))
         reply, problem = await self._ask(connection, "INFO")
         info = parse_info(reply)
         samples = info_samples(info)
         if isinstance(refusal, MasterDownError):
-            raise ProbeError(Reason.REFUSED, str(refusal), (PING_DURATION.sample(seconds), *samples))
+            raise ProbeError(Reason.REFUSED, str(refusal), (*durations, *samples))
         findings = (*([str(refusal)] if refusal else []), *info_findings(info, self._system))
         if not samples:
             problem = problem or "INFO says nothing that is known"
         return Reading(
             (
-                Part("ping", (PING_DURATION.sample(seconds),), slow),
+                Part("ping", durations, tuple(self._slow(("connecting", connecting), ("a PING", pinging)))),
                 Part("info", samples, findings, problem),
                 await self._access_denied(connection, info),
             )
         )
+
+    def _slow(self, *durations: tuple[str, float]) -> Iterator[str]:
+        return (f"{what} took {seconds:.2f} s" for what, seconds in durations if seconds > self._system.slow)
 
     async def _access_denied(self, connection: AbstractConnection, info: Info) -> Part:
         if counted := denied_samples(info):
