@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,6 +138,33 @@ async def test_the_store_away(errors: Errors, store: Store, clock: FakeClock) ->
     await reader.read()
     assert (len(reader.latest.performance), reader.latest.errors, reader.latest.summary) == (5, (), None)
     assert reader.latest.unavailable == {"store": "the incident store can't be used at the moment"}
+
+
+async def test_what_nobody_changed_is_not_read_again(
+    errors: Errors, store: Store, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The errors are read after a write and each minute, since they grow old, not every five seconds for nothing."""
+    reader = BackgroundReader(None, None, errors, clock)
+    await log(errors, 1)
+    reads = 0
+    read = store.read
+
+    async def counted(query: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        return await read(query)
+
+    monkeypatch.setattr(store, "read", counted)
+    seen = []
+    for act in (None, None, "write", None, "minute", None):
+        if act == "write":
+            await log(errors, 1)
+        if act == "minute":
+            clock.advance(60)
+        before = reads
+        await reader.read()
+        seen.append((reads > before, len(reader.latest.errors)))
+    assert seen == [(True, 1), (False, 1), (True, 2), (False, 2), (True, 2), (False, 2)]
 
 
 async def test_it_reads_again_and_again_whatever_happens(

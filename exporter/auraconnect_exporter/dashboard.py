@@ -77,6 +77,7 @@ class BackgroundReader:
         self._clock = clock
         self._history: tuple[Strips, Moment] = ({}, 0)
         self._history_at = -math.inf
+        self._errors_state: tuple[int, int] | None = None
         self.latest = Background(unavailable={"prometheus": "not asked yet", "store": "not asked yet"})
 
     async def run(self) -> None:
@@ -104,14 +105,17 @@ class BackgroundReader:
                 await self._read_history(self._prometheus)
             except (FiguresUnavailable, ClientError) as error:
                 unavailable["prometheus"] = str(error)
-        errors: tuple[ErrorRecord, ...] = ()
-        summary: ErrorSummary | None = None
+        errors, summary = self.latest.errors, self.latest.summary
         try:
-            newest = await self._errors.newest(SUMMARY_HOURS, TOP, None, None, resolved=None)
-            errors, summary = tuple(newest), await self._errors.summary(SUMMARY_HOURS)
+            state = await self._errors.state()
+            if state != self._errors_state:
+                newest = await self._errors.newest(SUMMARY_HOURS, TOP, None, None, resolved=None)
+                errors, summary = tuple(newest), await self._errors.summary(SUMMARY_HOURS)
+                self._errors_state = state
         except StoreError as error:
             log.debug("the errors could not be read", extra={"detail": str(error)})
             unavailable["store"] = "the incident store can't be used at the moment"
+            errors, summary, self._errors_state = (), None, None
         self.latest = Background(
             totals, performance, errors, summary, clocks, delays, *self._history, unavailable=unavailable
         )

@@ -14,7 +14,7 @@ from auraconnect_exporter.records import SECOND, Actor, AuditEntry, ErrorRecord,
 from auraconnect_exporter.store import audit, cursors
 from auraconnect_exporter.store import errors as table
 from auraconnect_exporter.store.engine import Store, StoreError
-from auraconnect_exporter.store.errors import ErrorFilter, ErrorSummary
+from auraconnect_exporter.store.errors import MINUTE, ErrorFilter, ErrorSummary
 from auraconnect_exporter.store.summaries import Summaries
 from auraconnect_exporter.store.transaction import Transaction
 
@@ -51,6 +51,10 @@ class Errors:
             since=self._now() - hours * HOUR, error_type=error_type, endpoint=endpoint, resolved=resolved
         )
         return await self._store.read(lambda transaction: table.newest(transaction, wanted, limit))
+
+    async def state(self) -> tuple[int, int]:
+        """Return what is another whenever errors of the last hours may be others: after a write, and each minute."""
+        return await self._store.revision(), self._now() // (MINUTE * SECOND)
 
     async def summary(self, hours: int) -> ErrorSummary:
         """Return the errors of the last hours, counted."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from auraconnect_exporter.store import Store, StoreBusy, StoreError, StoreUnavailable
+from auraconnect_exporter.store import Store, StoreBusy, StoreError, StoreUnavailable, engine, meta
 from auraconnect_exporter.store.engine import GRACE
 from auraconnect_exporter.store.transaction import Transaction
 from tests.store.support import ENDLESS, PASSWORD, Place, hurried, note, rows, subjects
@@ -272,3 +272,26 @@ def test_no_password_is_shown(place: Place) -> None:
     shown = repr(place.open())
     assert "127.0.0.1" in shown or "incidents.sqlite3" in shown
     assert PASSWORD not in shown
+
+
+async def test_where_nobody_else_writes_the_revision_is_remembered(
+    sqlite: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked for twice a second: the file is read after a write of ours, and every ten seconds, no more often."""
+    store = sqlite.open()
+    asked, revision = 0, meta.revision
+
+    def read(transaction: Transaction) -> int:
+        nonlocal asked
+        asked += 1
+        return revision(transaction)
+
+    monkeypatch.setattr(engine.meta, "revision", read)
+    first = [await store.revision() for _ in range(3)]
+    await store.write(note("ours"))
+    second = [await store.revision() for _ in range(3)]
+    assert (first, second, asked) == ([0, 0, 0], [1, 1, 1], 2)
+    monkeypatch.setattr(engine, "REVISION_SECONDS", -1.0)
+    await store.write(note("ours, too"))
+    assert ([await store.revision() for _ in range(3)], asked) == ([2, 2, 2], 5)
+    await store.close()

@@ -47,6 +47,10 @@ class Driver(Protocol):
     """One database, to which connections can be made."""
 
     @property
+    def shared(self) -> bool:
+        """Whether other exporters may write there."""
+
+    @property
     def types(self) -> Mapping[str, str]:
         """What ``{id}`` and ``{blob}`` stand for in the definition of a table."""
 

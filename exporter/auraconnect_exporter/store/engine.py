@@ -33,6 +33,9 @@ DEADLINE: Final = 5.0
 WAITING: Final = 1000
 """How many acts may wait."""
 
+REVISION_SECONDS: Final = 10.0
+"""For how long the revision is believed where nobody else writes: a write of ours may come true after its deadline."""
+
 GRACE: Final = 0.5
 """Seconds that an interrupted act has to say what became of it."""
 
@@ -45,6 +48,9 @@ class Store:
         self._deadline = deadline
         self._writer = _Lane("store writer", self._connect_writer, self._write, deadline, waiting)
         self._reader = _Lane("store reader", self._connect_reader, self._read, deadline, waiting)
+        self._writes = 0
+        self._known: tuple[int, float, int] | None = None
+        """After which write, and until when, the revision is known; and the revision."""
 
     def __repr__(self) -> str:
         return f"Store({self._driver!r})"
@@ -55,15 +61,23 @@ class Store:
         What ``act`` raises rolls back and comes out here. Raises StoreBusy when too many wait, StoreUnavailable when
         it was not done in time: then it has happened as a whole or not at all, and doing it again must be harmless.
         """
-        return await self._writer.run(act)
+        try:
+            return await self._writer.run(act)
+        finally:
+            self._writes += 1
 
     async def read(self, query: Callable[[Transaction], T]) -> T:
         """Run ``query`` in a transaction that sees one state of the store and can't change it; raises as ``write``."""
         return await self._reader.run(query)
 
     async def revision(self) -> int:
-        """Return a number that grows with each write, whichever exporter's it is."""
-        return await self.read(meta.revision)
+        """Return a number that grows with each write, whichever exporter's it is. It may be asked for often."""
+        if self._driver.shared:
+            return await self.read(meta.revision)
+        writes, now = self._writes, asyncio.get_running_loop().time()
+        if self._known is None or self._known[0] != writes or now > self._known[1]:
+            self._known = writes, now + REVISION_SECONDS, await self.read(meta.revision)
+        return self._known[2]
 
     async def ready(self) -> None:
         """Connect, and bring the tables up to date.

@@ -36,6 +36,7 @@ rollback, resources, locks, intervention, system. A changed password or a standb
 class PostgreSQL:
     """One database of one server."""
 
+    shared = True
     types: Mapping[str, str] = {
         "id": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
         "blob": "BYTEA",

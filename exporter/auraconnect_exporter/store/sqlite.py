@@ -42,6 +42,7 @@ class SQLite:
     for a look from beside, such as a backup.
     """
 
+    shared = False
     types: Mapping[str, str] = {"id": "INTEGER PRIMARY KEY", "blob": "BLOB"}
 
     def __init__(self, path: Path, *, guarded: bool = True) -> None:

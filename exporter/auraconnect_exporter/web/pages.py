@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Final
 
-from markdown_it import MarkdownIt
-
 from auraconnect_exporter.model import Snapshot, TargetView
 
 STYLE: Final = """
@@ -66,6 +64,9 @@ _BESIDE_THE_RUNBOOKS: Final = re.compile(r"\[([^\]]+)\]\(\.\./([^)]+)\)")
 def runbook(name: str, markdown: str) -> str:
     """Return a runbook as a page; where it links to another file of the repository, it names that."""
     text = _BESIDE_THE_RUNBOOKS.sub(r"\1 (`\2` in the repository)", markdown)
+    # Over a megabyte of memory, for those who read runbooks only.
+    from markdown_it import MarkdownIt  # noqa: PLC0415
+
     return _page(name, MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
 
 

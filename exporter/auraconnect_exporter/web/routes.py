@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import msgspec
@@ -61,6 +61,7 @@ def make_application(sources: Sources) -> web.Application:
     """Return the application, without any state but its sources."""
     routes = _Routes(sources)
     operations = sources.api.operations() + Sessions(sources.gate, secure=sources.https).operations()
+    document = _document(operations)
     app = web.Application(middlewares=[problem_details])
     app.on_response_prepare.append(security_headers)
     if sources.headers:
@@ -74,8 +75,8 @@ def make_application(sources: Sources) -> web.Application:
             web.get("/", routes.overview),
             web.get("/dashboard", routes.dashboard),
             web.get(f"{PREFIX}/assets/{{name}}", routes.asset),
-            web.get("/openapi.json", _document(operations)),
-            web.get(f"{PREFIX}/openapi.json", _document(operations)),
+            web.get("/openapi.json", document),
+            web.get(f"{PREFIX}/openapi.json", document),
         ],
     )
     # The reverse proxy forwards only the health API's prefix, so every page also lives below it.
@@ -136,10 +137,12 @@ def _page_or(page: Handler, handler: Handler) -> Handler:
 
 
 def _document(operations: Sequence[Operation]) -> Handler:
-    body = msgspec.json.encode(openapi.document(operations, PREFIX, __version__))
+    @cache
+    def body() -> bytes:  # few ever ask
+        return msgspec.json.encode(openapi.document(operations, PREFIX, __version__))
 
     async def handle(_request: web.Request) -> web.StreamResponse:
-        return web.Response(body=body, content_type="application/json")
+        return web.Response(body=body(), content_type="application/json")
 
     return handle
 
