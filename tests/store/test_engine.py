@@ -286,7 +286,7 @@ async def test_where_nobody_else_writes_the_revision_is_remembered(
         asked += 1
         return revision(transaction)
 
-    monkeypatch.setattr(engine.meta, "revision", read)
+    monkeypatch.setattr(meta, "revision", read)
     first = [await store.revision() for _ in range(3)]
     await store.write(note("ours"))
     second = [await store.revision() for _ in range(3)]
