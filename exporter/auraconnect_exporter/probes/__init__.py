@@ -28,9 +28,9 @@ def make_probe(target: Target, clock: Clock, trust: Trust) -> Probe:
         case Http() as system:
             probe = HttpProbe(system, target.timeout, clock, trust)
         case Workers(kind="celery") as system:
-            probe = CeleryProbe(system, target.timeout, clock, trust)
+            probe = CeleryProbe(system, target.timeout, clock.monotonic, trust)
         case Workers() as system:
-            probe = ArqProbe(system, clock, trust)
+            probe = ArqProbe(system, clock.monotonic, trust)
         case Host() as system:
             probe = HostProbe(system, target.timeout, clock.monotonic)
     return probe

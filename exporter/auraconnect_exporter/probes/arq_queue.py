@@ -9,14 +9,14 @@ job asks for one twice a second, by ``ZRANGEBYSCORE``.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from auraconnect_exporter.model import Clock, Part, Reading, Reason, Sample
+from auraconnect_exporter.model import Part, Reading, Reason, Sample
 from auraconnect_exporter.probes.base import Probe, ProbeError
 from auraconnect_exporter.probes.certificates import Trust
 from auraconnect_exporter.probes.redis_connection import Connector, Refusals, ask, explain_redis
@@ -65,12 +65,12 @@ class ArqProbe(Probe):
 
     collectors = ("queues", "workers")
 
-    def __init__(self, system: Workers, clock: Clock, trust: Trust) -> None:
+    def __init__(self, system: Workers, monotonic: Callable[[], float], trust: Trust) -> None:
         self._system = system
-        self._clock = clock
-        self._memory = WorkerMemory(clock.monotonic)
+        self._monotonic = monotonic
+        self._memory = WorkerMemory(monotonic)
         self._connector = Connector(system.server, trust)
-        self._refusals = Refusals(clock.monotonic)
+        self._refusals = Refusals(monotonic)
         self._demand = Demand()
         self._ended = {queue: Ended() for queue in system.queues}
 
@@ -78,7 +78,7 @@ class ArqProbe(Probe):
         """Read every queue. Fails when one of them has no worker."""
         try:
             async with self._connector.connected() as connection:
-                queues = await read_queues(connection, self._system.queues, self._clock.time())
+                queues = await read_queues(connection, self._system.queues)
                 await self._refusals.unless_refused("statistics", lambda: self._look_for_demand(connection))
         except RedisError as error:
             raise explain_redis(error) from None
@@ -96,7 +96,7 @@ class ArqProbe(Probe):
 
     async def _look_for_demand(self, connection: AbstractConnection) -> None:
         (statistics,) = await ask(connection, [("INFO", "commandstats")])
-        self._demand.update(parse_asked(statistics), self._clock.monotonic())
+        self._demand.update(parse_asked(statistics), self._monotonic())
 
     def _worker_samples(self, queues: Sequence[Queue]) -> tuple[Sample, ...]:
         """Return what is known of the workers of each queue, by its name: they have none of their own."""
@@ -152,28 +152,30 @@ class Ended:
         return None if self._mixed else count
 
 
-async def read_queues(connection: AbstractConnection, names: Sequence[str], now: float) -> list[Queue]:
-    """Read queues in two round trips; ``now`` in Unix seconds. Raises RedisError."""
-    until = int(now * 1000)
-    questions: list[tuple[str | int, ...]] = []
+async def read_queues(connection: AbstractConnection, names: Sequence[str]) -> list[Queue]:
+    """Read queues in two round trips, by Redis's own time: ours may be stepped. Raises RedisError."""
+    first: list[tuple[str | int, ...]] = [("TIME",)]
     for name in names:
-        questions += [
-            ("ZCOUNT", name, "-inf", until),
-            ("ZRANGE", name, "-inf", until, "BYSCORE", "LIMIT", 0, MAX_DUE_JOBS, "WITHSCORES"),
-            ("GET", f"{name}:health-check"),
-        ]
-    found = await ask(connection, questions)
-    rows = list(zip(names, found[::3], found[1::3], found[2::3], strict=True))
-    keys = [b"arq:in-progress:" + job for _, _, oldest, _ in rows for job in oldest[::2]]
-    marks = iter((await ask(connection, [("MGET", *keys)]))[0] if keys else [])
+        first += [("ZRANGE", name, 0, MAX_DUE_JOBS - 1, "WITHSCORES"), ("GET", f"{name}:health-check")]
+    (seconds, microseconds), *found = await ask(connection, first)
+    now = int(seconds) + int(microseconds) / 1e6
+    until = int(now * 1000)
+    oldest = [
+        {job: float(score) for job, score in zip(jobs[::2], jobs[1::2], strict=True) if float(score) <= until}
+        for jobs in found[::2]
+    ]
+    marks = [b"arq:in-progress:" + job for due in oldest for job in due]
+    second: list[tuple[str | bytes | int, ...]] = [("ZCOUNT", name, "-inf", until) for name in names]
+    answers = await ask(connection, [*second, ("MGET", *marks)] if marks else second)
+    runs = iter(answers.pop() if marks else [])
     queues = []
-    for name, due, oldest, line in rows:
-        waiting_since = [float(score) for score in oldest[1::2] if next(marks) is None]
-        running = len(oldest) // 2 - len(waiting_since)
+    for name, count, due, line in zip(names, answers, oldest, found[1::2], strict=True):
+        waiting_since = [score for score in due.values() if next(runs) is None]
+        running = len(due) - len(waiting_since)
         queues.append(
             Queue(
                 name=name,
-                waiting=due - running,
+                waiting=max(0, count - running),
                 running=running,
                 oldest_age=now - waiting_since[0] / 1000 if waiting_since else 0.0,
                 has_health_key=line is not None,

@@ -35,7 +35,10 @@ SETTLE_SECONDS: Final = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job in flight: its queue, when it was taken, and when it was (or will be) due if later; Unix seconds."""
+    """A job in flight: its queue, when it was taken, and when it was (or will be) due if later.
+
+    Both in seconds of the exporter's monotonic clock, in which Redis's own time is expressed: ours may be stepped.
+    """
 
     queue: str
     taken: float
@@ -86,13 +89,17 @@ class InFlight:
         """
         if now < self._next:
             return
-        count, index = await ask(
-            connection, [("ZCARD", "unacked_index"), ("ZRANGE", "unacked_index", 0, MAX_JOBS - 1, "WITHSCORES")]
+        (seconds, microseconds), count, index = await ask(
+            connection,
+            [("TIME",), ("ZCARD", "unacked_index"), ("ZRANGE", "unacked_index", 0, MAX_JOBS - 1, "WITHSCORES")],
         )
-        taken = {tag: float(score) for tag, score in zip(index[::2], index[1::2], strict=True)}
+        began = int(seconds) + int(microseconds) / 1e6 - now  # the monotonic clock's zero, in Redis's time
+        taken = {tag: float(score) - began for tag, score in zip(index[::2], index[1::2], strict=True)}
         known = self._origins | await _read_origins(connection, [tag for tag in taken if tag not in self._origins])
         self._origins = {tag: known[tag] for tag in taken if tag in known}
-        self.jobs = tuple(Job(queue, taken[tag], max(taken[tag], eta)) for tag, (queue, eta) in self._origins.items())
+        self.jobs = tuple(
+            Job(queue, taken[tag], max(taken[tag], eta - began)) for tag, (queue, eta) in self._origins.items()
+        )
         self._next = now + (PAUSE_SECONDS if count > MAX_OFTEN else 0.0)
         unread = count - len(self.jobs)
         self.problem = f"of {count} jobs in flight, {unread} have not been read" if unread > 0 else ""
@@ -128,7 +135,7 @@ def waiting_ages(jobs: Iterable[Job], active: int, now: float) -> dict[str, floa
 
 
 def left_behind(jobs: Iterable[Job], until: float, active: int, now: float) -> int:
-    """Return how many of the jobs that were taken until then (Unix seconds), and are due, seem to be run by nobody.
+    """Return how many of the jobs that were taken until then, and are due, seem to be run by nobody.
 
     ``active`` jobs run. At first any of them may be one of those; after ``SETTLE_SECONDS``, only as many as can't be
     among those that were taken later.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from redis import exceptions
@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.connection import AbstractConnection
 
-from auraconnect_exporter.model import Clock, Part, Reading, Reason
+from auraconnect_exporter.model import Part, Reading, Reason
 from auraconnect_exporter.probes.base import Probe, ProbeError
 from auraconnect_exporter.probes.celery_in_flight import InFlight, in_progress, left_behind, waiting_ages
 from auraconnect_exporter.probes.celery_waiting import WaitingSince
@@ -58,20 +58,20 @@ class CeleryProbe(Probe):
 
     collectors = ("queues", "in_flight", "workers")
 
-    def __init__(self, system: Workers, timeout: float, clock: Clock, trust: Trust) -> None:
+    def __init__(self, system: Workers, timeout: float, monotonic: Callable[[], float], trust: Trust) -> None:
         self._system = system
         self._patience = timeout * WAIT_SHARE
-        self._clock = clock
-        self._memory = WorkerMemory(clock.monotonic)
+        self._monotonic = monotonic
+        self._memory = WorkerMemory(monotonic)
         self._connector = Connector(system.server, trust)
-        self._refusals = Refusals(clock.monotonic)
+        self._refusals = Refusals(monotonic)
         self._lists = {queue: priority_lists(queue) for queue in system.queues}
         self._waiting = WaitingSince()
         self._in_flight = InFlight()
         self._channels = [f"/{system.server.database}.celeryev/worker.{event}" for event in ("heartbeat", "offline")]
         self._client: Redis | None = None
         self._subscription: PubSub | None = None
-        self._roll = Roll(clock)
+        self._roll = Roll(monotonic)
 
     async def check(self) -> Reading:
         """Read the queues and listen for workers. Fails when there is no live worker."""
@@ -126,7 +126,7 @@ class CeleryProbe(Probe):
         """Return the length of each list, and why the age of jobs and those in flight can't be told, if so."""
         keys = [key for lists in self._lists.values() for key in lists]
         lengths = dict(zip(keys, await ask(connection, [("LLEN", key) for key in keys]), strict=True))
-        now = self._clock.monotonic()
+        now = self._monotonic()
         unless_refused = self._refusals.unless_refused
         waiting = await unless_refused("age of jobs", lambda: self._waiting.look(connection, lengths, now))
         in_flight = await unless_refused("jobs in flight", lambda: self._in_flight.look(connection, now))
@@ -134,13 +134,13 @@ class CeleryProbe(Probe):
 
     def _queues(self, lengths: Mapping[str, int], active: int) -> list[QueueFigures]:
         """Return the queues as they are: jobs that wait in Redis, or in the hands of a worker that is busy."""
-        monotonic = self._clock.monotonic()
-        held = waiting_ages(self._in_flight.jobs, active, self._clock.time())
+        now = self._monotonic()
+        held = waiting_ages(self._in_flight.jobs, active, now)
         return [
             QueueFigures(
                 queue,
                 waiting=sum(lengths[key] for key in lists),
-                oldest_age=max(held.get(queue, 0.0), *(self._waiting.age(key, monotonic) for key in lists)),
+                oldest_age=max(held.get(queue, 0.0), *(self._waiting.age(key, now) for key in lists)),
             )
             for queue, lists in self._lists.items()
         ]
@@ -152,7 +152,7 @@ class CeleryProbe(Probe):
         if lost is None:
             return ()
         worker, until = lost
-        count = left_behind(jobs, until, active, self._clock.time())
+        count = left_behind(jobs, until, active, self._monotonic())
         return (
             (f"{worker} fell silent; jobs that were taken before and seem to be lost in it: {count}",) if count else ()
         )

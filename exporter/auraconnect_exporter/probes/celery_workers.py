@@ -7,13 +7,13 @@ Source: Celery's monitoring guide. A worker publishes ``worker-heartbeat`` every
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Annotated, Final
 
 import msgspec
 
-from auraconnect_exporter.model import Clock, Sample
+from auraconnect_exporter.model import Sample
 from auraconnect_exporter.probes.worker_metrics import ACTIVE_TASKS, MAX_NAME, MAX_WORKERS, PROCESSED
 
 HEARTBEAT_WINDOW_SECONDS: Final = 10.0
@@ -35,17 +35,16 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A worker's last heartbeat, and when it came: seconds of the monotonic clock, and of the wall clock."""
+    """A worker's last heartbeat, and when it came, in seconds of the monotonic clock."""
 
     heartbeat: Heartbeat
-    monotonic: float
     time: float
     leaves: bool = False
     """Whether it has said that it stops, which leaves no job behind."""
 
     @property
     def last_deed(self) -> float:
-        """Until when it may have taken jobs, in Unix seconds."""
+        """Until when it may have taken jobs."""
         return self.time + HEARTBEAT_SECONDS
 
 
@@ -79,8 +78,8 @@ def parse_heartbeat(message: bytes) -> Heartbeat | None:
 class Roll:
     """Who is there: workers by their names, and processes (name and id) that fell silent without a word."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
         self._heard: dict[str, Heard] = {}
         self._lost: dict[tuple[str, int], float] = {}
 
@@ -91,22 +90,22 @@ class Roll:
             self._lost[heartbeat.worker, before.heartbeat.pid] = before.last_deed
         self._lost.pop((heartbeat.worker, heartbeat.pid), None)
         if not leaves:
-            self._heard[heartbeat.worker] = Heard(heartbeat, self._clock.monotonic(), self._clock.time())
+            self._heard[heartbeat.worker] = Heard(heartbeat, self._monotonic())
         elif before is not None:
             self._heard[heartbeat.worker] = replace(before, leaves=True)
 
     def alive(self) -> list[Heartbeat]:
         """Return the last heartbeats of those that live."""
-        since = self._clock.monotonic() - HEARTBEAT_WINDOW_SECONDS
-        newest = sorted(self._heard.items(), key=lambda item: item[1].monotonic, reverse=True)[:MAX_WORKERS]
+        since = self._monotonic() - HEARTBEAT_WINDOW_SECONDS
+        newest = sorted(self._heard.items(), key=lambda item: item[1].time, reverse=True)[:MAX_WORKERS]
         for name, heard in newest:
-            if heard.monotonic < since and not heard.leaves:
+            if heard.time < since and not heard.leaves:
                 self._lost[name, heard.heartbeat.pid] = heard.last_deed
-        self._heard = {name: heard for name, heard in newest if heard.monotonic >= since}
+        self._heard = {name: heard for name, heard in newest if heard.time >= since}
         return [heard.heartbeat for heard in self._heard.values()]
 
     def lost_since(self, oldest: float) -> tuple[str, float] | None:
-        """Return the worker that fell silent last, and until when it may have taken jobs; Unix seconds.
+        """Return the worker that fell silent last, and until when it may have taken jobs.
 
         Those that could have taken jobs only before ``oldest`` are forgotten.
         """
