@@ -239,6 +239,22 @@ async def test_an_address_that_refuses_is_passed_over_for_the_next(
     assert (await watched.attempt()).reason is Reason.REFUSED
 
 
+async def test_an_address_of_a_kind_that_the_machine_has_not_is_passed_over(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where IPv6 is switched off there is no socket for it; IPv4 is reached all the same."""
+
+    def resolve(_: object, port: int, **__: object) -> list[tuple[object, ...]]:
+        return [
+            (9999, socket.SOCK_STREAM, 6, "", ("::1", port, 0, 0)),
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)),
+        ]
+
+    async with serving(answering(OK)) as port:
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        assert (await watch(api(f"http://api.test:{port}")).attempt()).ok
+
+
 async def test_an_ipv6_address_is_a_host_like_any_other(watch: Watch) -> None:
     """It stands in brackets in the URL and in the Host header."""
     requests: list[bytes] = []

@@ -13,7 +13,13 @@ from redis.exceptions import OutOfMemoryError
 
 from auraconnect_exporter import endpoints
 from auraconnect_exporter.model import Reason, Secret
-from auraconnect_exporter.probes.redis_server import denied_samples, info_findings, info_samples, parse_info
+from auraconnect_exporter.probes.redis_server import (
+    WRITES_REFUSED,
+    denied_samples,
+    info_findings,
+    info_samples,
+    parse_info,
+)
 from auraconnect_exporter.targets import Redis as RedisSystem
 from tests.builders import collectors
 from tests.probes.conftest import Watch
@@ -132,7 +138,7 @@ async def test_a_save_that_failed_is_a_finding(tmp_path: Path, watch: Watch) -> 
             attempt = await watched.attempt()
             assert attempt.ok
             assert value(attempt, "redis_last_save_ok") == 0
-            assert [finding[:7] for finding in attempt.reading.degraded] == ["MISCONF", "the las"]
+            assert attempt.reading.degraded == (WRITES_REFUSED, "the last snapshot (bgsave) failed")
             in_the_way.rmdir()
             in_the_way.parent.rmdir()
             await saved(client, "ok")

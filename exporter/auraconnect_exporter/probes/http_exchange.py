@@ -68,13 +68,13 @@ class Exchange:
         found = await loop.getaddrinfo(self._url.host, self._url.port, type=socket.SOCK_STREAM)
         self._stopwatch.lap("resolve")
         for index, (family, kind, protocol, _, address) in enumerate(found):
-            self._socket = socket.socket(family, kind, protocol)
-            self._socket.settimeout(0)
             try:
+                self._socket = socket.socket(family, kind, protocol)
+                self._socket.settimeout(0)
                 await loop.sock_connect(self._socket, address)
                 break
-            except OSError:
-                self._socket.close()
+            except OSError:  # also for a family of addresses that this machine has not
+                self.close()
                 if index == len(found) - 1:
                     raise
         self._stopwatch.lap("connect")

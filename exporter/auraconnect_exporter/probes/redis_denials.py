@@ -76,7 +76,8 @@ def _risen(entries: Sequence[Denials], known: Denials | None) -> int:
     rest = entries[len(fresh) :]
     risen = sum(entry.count for entry in fresh)
     if rest and abs(rest[0].last - known.last) < SAME_SECONDS:  # the known one, where it was or a little later
-        return risen + max(0, rest[0].count - known.count)
+        more = rest[0].count - known.count
+        return risen + (more if more >= 0 else rest[0].count)  # one with fewer is another, after a RESET
     if fresh and fresh[-1].count > known.count:  # the known one is not there any more: it has become this one
         return risen - known.count
     return risen

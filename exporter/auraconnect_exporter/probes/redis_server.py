@@ -56,6 +56,8 @@ _SAVES: Final = {
     "aof_last_bgrewrite_status": "the last rewrite of the append-only file failed",
 }
 
+WRITES_REFUSED: Final = "writes are refused, since what was written could not be saved (MISCONF)"
+
 _DENIED_FIELD: Final = "acl_access_denied_"
 _DENIED_REASONS: Final = ("auth", "cmd", "key", "channel", "db", "tls_cert")
 """The last two are Valkey's."""
@@ -109,7 +111,7 @@ class RedisProbe(Probe):
         samples = info_samples(info)
         if isinstance(refusal, MasterDownError):
             raise ProbeError(Reason.REFUSED, str(refusal), (*durations, *samples))
-        findings = (*([str(refusal)] if refusal else []), *info_findings(info, self._system))
+        findings = (*((WRITES_REFUSED,) if refusal else ()), *info_findings(info, self._system))
         if not samples:
             problem = problem or "INFO says nothing that is known"
         return Reading(
