@@ -305,7 +305,8 @@ class Alerts:
         listed = await self._attempt(name, "ask what fires", alertmanager.alerts()) if status else None
         if status is None or listed is None:
             return None
-        now, hours = self._now(), self._hours_of(name, status[0].config)
+        now = self._now()
+        deaf = self._hours_of(name, status[0].config).deaf(now)
         reports = [
             Report(
                 alert.fingerprint,
@@ -313,7 +314,7 @@ class Alerts:
                 alert.annotations,
                 alert.starts_at,
                 updated=alert.updated_at,
-                suppressed=alert.suppressed or hours.muted(alert.receivers, now),
+                suppressed=alert.suppressed or muting.nobody_hears(alert.receivers, deaf),
             )
             for alert in listed[0]
         ]

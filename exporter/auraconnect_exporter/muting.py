@@ -8,7 +8,7 @@ of them, and their time zone. Source: Alertmanager's documentation, "Configurati
 from __future__ import annotations
 
 import calendar
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -81,16 +81,20 @@ class Hours:
 
     routes: tuple[Route, ...] = ()
 
-    def muted(self, receivers: Collection[str], at: Moment) -> bool:
-        """Return whether nobody is told at a moment of an alert that has these receivers.
+    def deaf(self, at: Moment) -> frozenset[str]:
+        """Return the receivers that hear nothing at a moment.
 
-        A receiver counts as closed only if all routes that lead to it are, since the list does not tell by which route
-        an alert gets there: what may have been shown climbs.
+        Those to which all routes are closed, since the list does not tell by which route an alert gets there: what may
+        have been shown climbs.
         """
-        people = set(receivers) - {LOG}
-        known = {route.receiver for route in self.routes}
         reached = {route.receiver for route in self.routes if not route.is_closed(at)}
-        return bool(people) and people <= known - reached
+        return frozenset(route.receiver for route in self.routes) - reached
+
+
+def nobody_hears(receivers: Iterable[str], deaf: Collection[str]) -> bool:
+    """Return whether an alert that has these receivers is shown to none of them."""
+    people = [receiver for receiver in receivers if receiver != LOG]
+    return bool(people) and all(receiver in deaf for receiver in people)
 
 
 def parse(text: str) -> Hours:
