@@ -28,7 +28,7 @@ FLOORS = [
     {"error_log", "request_log"},
     {"request_metrics"},
     {"metrics"},
-    {"errors", "housekeeping"},
+    {"errors", "notices", "housekeeping"},
     {"dashboard"},
     {"web"},
     {"pack"},

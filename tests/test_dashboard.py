@@ -17,6 +17,7 @@ from auraconnect_exporter.dashboard import CLOCKS_SERIES, DELAYS_SERIES, SUMMARY
 from auraconnect_exporter.errors import Errors
 from auraconnect_exporter.figures import Figures
 from auraconnect_exporter.model import Component, Health
+from auraconnect_exporter.notices import Notices
 from auraconnect_exporter.records import SECOND, Actor, ErrorRecord, Identity, Moment
 from auraconnect_exporter.store import Store, open_store
 from tests.builders import FakeClock
@@ -80,14 +81,14 @@ async def log(errors: Errors, count: int) -> None:
 
 def test_before_the_first_reading_nothing_is_claimed(errors: Errors, clock: FakeClock) -> None:
     """No figures and no summary, and the reason why."""
-    latest = BackgroundReader(None, None, errors, clock).latest
+    latest = BackgroundReader(None, None, errors, Notices(errors._store, clock), clock).latest
     assert (latest.totals, latest.performance, latest.errors, latest.summary) == (None, (), (), None)
     assert latest.unavailable == {"prometheus": "not asked yet", "store": "not asked yet"}
 
 
 async def test_it_reads_the_busiest_endpoints_and_the_newest_errors(errors: Errors, clock: FakeClock) -> None:
     """As many as the dashboard shows, the totals, and the summary of a day."""
-    reader = BackgroundReader(asked := Asked(), Figures(asked, clock), errors, clock)
+    reader = BackgroundReader(asked := Asked(), Figures(asked, clock), errors, Notices(errors._store, clock), clock)
     for _ in range(7):
         await log(errors, 1)
         clock.advance(60)
@@ -108,7 +109,7 @@ async def test_it_reads_the_busiest_endpoints_and_the_newest_errors(errors: Erro
 async def test_without_prometheus_the_errors_are_there(errors: Errors, clock: FakeClock) -> None:
     """One source that is missing does not hide the other."""
     await log(errors, 1)
-    reader = BackgroundReader(None, None, errors, clock)
+    reader = BackgroundReader(None, None, errors, Notices(errors._store, clock), clock)
     await reader.read()
     assert len(reader.latest.errors) == 1
     assert reader.latest.unavailable == {"prometheus": "no Prometheus is configured"}
@@ -117,7 +118,7 @@ async def test_without_prometheus_the_errors_are_there(errors: Errors, clock: Fa
 async def test_prometheus_away_and_back(errors: Errors, clock: FakeClock) -> None:
     """What was known of the requests is not shown as if it were now; why, and since when, is told."""
     prometheus = Asked()
-    reader = BackgroundReader(prometheus, Figures(prometheus, clock), errors, clock)
+    reader = BackgroundReader(prometheus, Figures(prometheus, clock), errors, Notices(errors._store, clock), clock)
     await reader.read()
     prometheus.failure = ClientError("Prometheus at http://p can't be asked: connection refused")
     clock.advance(5)
@@ -133,7 +134,7 @@ async def test_prometheus_away_and_back(errors: Errors, clock: FakeClock) -> Non
 
 async def test_the_store_away(errors: Errors, store: Store, clock: FakeClock) -> None:
     """A store that can't be used leaves the figures, and no summary that says zero."""
-    reader = BackgroundReader(asked := Asked(), Figures(asked, clock), errors, clock)
+    reader = BackgroundReader(asked := Asked(), Figures(asked, clock), errors, Notices(errors._store, clock), clock)
     await store.close()
     await reader.read()
     assert (len(reader.latest.performance), reader.latest.errors, reader.latest.summary) == (5, (), None)
@@ -174,7 +175,7 @@ async def test_it_reads_again_and_again_whatever_happens(
     monkeypatch.setattr(dashboard, "EVERY_SECONDS", 0.0)
     prometheus = Asked()
     prometheus.failure = RuntimeError("a fault")
-    reader = BackgroundReader(prometheus, Figures(prometheus, clock), errors, clock)
+    reader = BackgroundReader(prometheus, Figures(prometheus, clock), errors, Notices(errors._store, clock), clock)
     running = asyncio.create_task(reader.run())
     async with asyncio.timeout(10):
         await prometheus.asked.wait()
@@ -196,7 +197,7 @@ async def test_the_clocks_of_escalation_and_the_history_come_along(errors: Error
         "target": "primary",
     }
     prometheus.clocks = [Sample(labels, clock.time() - 30), Sample({**labels, "target": "other"}, math.nan)]
-    reader = BackgroundReader(prometheus, Figures(prometheus, clock), errors, clock)
+    reader = BackgroundReader(prometheus, Figures(prometheus, clock), errors, Notices(errors._store, clock), clock)
     for _ in range(12):
         await reader.read()
         clock.advance(5.0)

@@ -19,7 +19,7 @@ from tests.builders import FakeClock
 from tests.store.support import error, put_episode, rows
 
 DAY = 86400
-NOTHING = Removed(episodes=0, errors=0, audit=0, set_aside=0)
+NOTHING = Removed(episodes=0, errors=0, audit=0, set_aside=0, notices=0)
 
 
 @pytest.fixture

@@ -29,8 +29,9 @@ from auraconnect_exporter.figures import Figures
 from auraconnect_exporter.housekeeping import keep_house
 from auraconnect_exporter.limits import FailedSignIns, Network, RateLimit
 from auraconnect_exporter.maintenance import Calendar, Occurrence
-from auraconnect_exporter.model import Clock, Link, Reload, Secret
+from auraconnect_exporter.model import Clock, Link, Reload, Secret, StatusPage
 from auraconnect_exporter.monitor import Monitor
+from auraconnect_exporter.notices import Notices
 from auraconnect_exporter.probes import make_probe
 from auraconnect_exporter.probes.certificates import Trust
 from auraconnect_exporter.request_log import RequestLog, RequestLogView
@@ -38,6 +39,7 @@ from auraconnect_exporter.store import Store, StoreError, StoreUnavailable, open
 from auraconnect_exporter.web import server
 from auraconnect_exporter.web.access import Gate
 from auraconnect_exporter.web.health_api import HealthApi, Served
+from auraconnect_exporter.web.notices_api import NoticesApi
 from auraconnect_exporter.web.routes import Sources, make_application
 from auraconnect_exporter.web_config import ServerTls, WebConfig
 
@@ -94,6 +96,7 @@ class Exporter:
         self._calendar = Calendar(())
         self._peers: object = None
         self.links: tuple[Link, ...] = ()
+        self.status_page = StatusPage()
         self.last_reload = Reload(successful=True, timestamp=clock.time())
         trust = Trust()
         self.monitor = Monitor(lambda target: make_probe(target, clock, trust), clock)
@@ -103,6 +106,7 @@ class Exporter:
         await self.monitor.watch(config.targets)
         self._calendar = Calendar(config.windows)
         self.links = config.links
+        self.status_page = config.status_page
         peers = (
             config.prometheus,
             config.alertmanagers,
@@ -145,6 +149,7 @@ class Incidents:
 
     alerts: Alerts
     errors: Errors
+    notices: Notices
     background: BackgroundReader
     figures: Figures | None
     pagerduty_secrets: tuple[Secret, ...]
@@ -261,11 +266,13 @@ async def _incidents(
     if figures is not None:
         running.push_async_callback(figures.close)
     errors = Errors(store, clock)
-    background = BackgroundReader(prometheus, figures, errors, clock)
+    notices = Notices(store, clock)
+    background = BackgroundReader(prometheus, figures, errors, notices, clock)
     _in_background(background.run(), running)
     _in_background(keep_house(store, clock, settings.retention), running)
     if config.error_log is not None:
         _in_background(errors.copy(ErrorLogReader(config.error_log, clock)), running)
+        self.status_page = config.status_page
     request_log = None
     if config.request_log is not None:
         request_log = RequestLog(config.request_log, store, clock)
@@ -308,6 +315,7 @@ def _sources(exporter: Exporter, incidents: Incidents, settings: Settings, secur
         base_path=urlsplit(settings.external_url).path,
         runbooks=runbook_folder(),
         api=HealthApi(served),
+        notices=NoticesApi(incidents.notices, lambda: exporter.status_page, snapshot, exporter.windows),
         gate=gate,
         https=settings.external_url.startswith("https:"),
         closed_metrics=settings.closed_metrics or secured.passwords is not None,

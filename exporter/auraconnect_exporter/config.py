@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from auraconnect_exporter import strict_yaml
 from auraconnect_exporter.clients.server import Server
 from auraconnect_exporter.maintenance import Window
-from auraconnect_exporter.model import Component, Link, Secret, TargetId
+from auraconnect_exporter.model import Component, Link, Secret, StatusPage, TargetId
 from auraconnect_exporter.schema import CheckSpec, EntrySpec, FileSpec, Place, Problem, checked
 from auraconnect_exporter.targets import Postgres, PostgresServer, Target
 
@@ -47,6 +47,7 @@ class Config:
     """The database whose requests and errors are counted."""
     links: tuple[Link, ...] = ()
     """Where people look further."""
+    status_page: StatusPage = field(default_factory=StatusPage)
 
 
 def load(path: Path | None, environ: Mapping[str, str], hostname: str) -> Config:
@@ -72,6 +73,7 @@ def load(path: Path | None, environ: Mapping[str, str], hostname: str) -> Config
             error_log=_the_one(spec, targets, "error_logs"),
             request_log=_the_one(spec, targets, "request_log", by_default=True),
             links=_links(spec),
+            status_page=spec.status_page.page(Place("status_page", folder)),
         )
     except Problem as problem:
         section = re.split(r"[.\[]", problem.path)[0]

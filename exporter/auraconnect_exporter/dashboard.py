@@ -20,6 +20,7 @@ from auraconnect_exporter.errors import Errors
 from auraconnect_exporter.figures import EndpointPerformance, Figures, FiguresUnavailable, Totals
 from auraconnect_exporter.history import Strips
 from auraconnect_exporter.model import Clock
+from auraconnect_exporter.notices import Notices
 from auraconnect_exporter.records import ErrorRecord, Identity, Moment, moment
 from auraconnect_exporter.store.engine import StoreError
 from auraconnect_exporter.store.errors import ErrorSummary
@@ -70,10 +71,13 @@ class Asks(Protocol):
 class BackgroundReader:
     """Reads the figures, the clocks of escalation and the errors every five seconds, the history every minute."""
 
-    def __init__(self, prometheus: Asks | None, figures: Figures | None, errors: Errors, clock: Clock) -> None:
+    def __init__(
+        self, prometheus: Asks | None, figures: Figures | None, errors: Errors, notices: Notices, clock: Clock
+    ) -> None:
         self._prometheus = prometheus
         self._figures = figures
         self._errors = errors
+        self._notices = notices
         self._clock = clock
         self._history: tuple[Strips, Moment] = ({}, 0)
         self._history_at = -math.inf
@@ -106,6 +110,7 @@ class BackgroundReader:
             except (FiguresUnavailable, ClientError) as error:
                 unavailable["prometheus"] = str(error)
         errors, summary = self.latest.errors, self.latest.summary
+        await self._notices.read()
         try:
             state = await self._errors.state()
             if state != self._errors_state:

@@ -35,6 +35,8 @@ class Window:
     target: str | None = None
     repeat: str | None = None
     mute_critical: bool = False
+    announcement: str = ""
+    """What the public is told of it; nothing unless there are words for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,20 @@ class Clock(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class StatusPage:
+    """What the public page calls us and our components; one without a name is not shown."""
+
+    title: str = "AuraConnect"
+    components: Mapping[Component, str] = field(
+        default_factory=lambda: {
+            Component.API: "Application",
+            Component.DATABASE: "Data",
+            Component.WORKERS: "Background jobs",
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """A place where people look further, such as logs or traces; ``url`` is http or https, without credentials."""
 

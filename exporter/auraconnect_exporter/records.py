@@ -221,6 +221,48 @@ class Draft:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
+class NoticeState(StrEnum):
+    """How far an incident that the public is told of has come."""
+
+    INVESTIGATING = "investigating"
+    IDENTIFIED = "identified"
+    MONITORING = "monitoring"
+    RESOLVED = "resolved"
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeUpdate:
+    """A word to the public, and who wrote it; never changed, never removed while its notice is kept."""
+
+    at: Moment
+    state: NoticeState
+    text: str
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """An incident as the public is told of it; ``components`` are names that people outside know.
+
+    ``updates`` are at least one, oldest first; the last one's state is the notice's.
+    """
+
+    id: str
+    title: str
+    components: tuple[str, ...]
+    updates: tuple[NoticeUpdate, ...]
+
+    @property
+    def state(self) -> NoticeState:
+        """How far it has come."""
+        return self.updates[-1].state
+
+    @property
+    def started_at(self) -> Moment:
+        """When the public was first told."""
+        return self.updates[0].at
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
     """Who acts, a person or a program, and from where."""

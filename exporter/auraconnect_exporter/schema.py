@@ -21,7 +21,7 @@ from auraconnect_exporter import endpoints, maintenance
 from auraconnect_exporter.clients.server import Server
 from auraconnect_exporter.clients.server import base as peer_base
 from auraconnect_exporter.maintenance import Window
-from auraconnect_exporter.model import Component, Link, Secret, TargetId
+from auraconnect_exporter.model import Component, Link, Secret, StatusPage, TargetId
 from auraconnect_exporter.targets import (
     LONGEST_LOCK_WAIT,
     LONGEST_POOL_WAIT,
@@ -38,6 +38,7 @@ from auraconnect_exporter.targets import (
 MAX_SECRET_BYTES = 64 * 1024
 LONGEST_WINDOW = 30 * 86400.0
 MAX_LINK_NAME = 60
+MAX_PUBLIC_WORDS = 200
 
 MAX_QUEUES = 100
 """Of one entry: with ten priorities each, a check asks for a thousand lists."""
@@ -277,6 +278,7 @@ class MaintenanceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     target: str | None = None
     repeat: str | None = None
     mute_critical: bool = False
+    announcement: str = ""
 
     def window(self, place: Place, targets: Collection[TargetId]) -> Window:
         """Return the window that the entry describes. Raises Problem."""
@@ -302,6 +304,7 @@ class MaintenanceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
             target=self.target,
             repeat=self.repeat,
             mute_critical=self.mute_critical,
+            announcement=_public_words(place, "announcement", self.announcement),
         )
 
     def _start(self, place: Place) -> datetime:
@@ -387,6 +390,21 @@ class LinkSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return Link(self.name, self.url)
 
 
+class StatusPageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the public page calls us, and those of our components that it shows."""
+
+    title: str = StatusPage().title
+    components: dict[Component, str] | None = None
+
+    def page(self, place: Place) -> StatusPage:
+        """Return what the entry says. Raises Problem."""
+        components = StatusPage().components if self.components is None else self.components
+        for component, name in components.items():
+            if not _public_words(place, f"components.{component}", name):
+                raise place.problem(f"components.{component}", "is empty; leave out what the public is not to see")
+        return StatusPage(_public_words(place, "title", self.title), components)
+
+
 class CheckSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The rhythm of every target that has none of its own."""
 
@@ -408,6 +426,7 @@ class FileSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     alertmanager: tuple[PeerSpec, ...] = ()
     pagerduty: PagerDutySpec | None = None
     links: tuple[LinkSpec, ...] = ()
+    status_page: StatusPageSpec = StatusPageSpec()
 
 
 def checked(sections: dict[str, Any]) -> FileSpec:
@@ -454,6 +473,12 @@ def _reworded(path: str, problem: str) -> Problem:
     if match := re.fullmatch(r"Invalid enum value (.*)", problem):
         return Problem(path, f"can't be {match[1]}")
     return Problem(path, problem[:1].lower() + problem[1:])
+
+
+def _public_words(place: Place, key: str, text: str) -> str:
+    if not text.isprintable() or len(text) > MAX_PUBLIC_WORDS:
+        raise place.problem(key, f"expected one line of at most {MAX_PUBLIC_WORDS} printable characters")
+    return text
 
 
 def _positive(place: Place, key: str, value: float) -> float:

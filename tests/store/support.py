@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import psycopg
 
-from auraconnect_exporter.records import SECOND, AuditEntry, ErrorRecord, Moment
+from auraconnect_exporter.records import SECOND, AuditEntry, ErrorRecord, Moment, Notice, NoticeState, NoticeUpdate
 from auraconnect_exporter.store import Store, audit, open_store
 from auraconnect_exporter.store.transaction import Row, Transaction
 from tools.servers import PostgreSQL
@@ -112,3 +112,9 @@ def add_event(transaction: Transaction, episode: str, at: Moment, kind: str) -> 
     transaction.execute(
         "INSERT INTO events (episode, at, kind, actor, detail) VALUES (?, ?, ?, 'ada', '')", (episode, at, kind)
     )
+
+
+def notice(id_: str, *updates: tuple[Moment, NoticeState], title: str = "Orders are slow") -> Notice:
+    """Return a notice with updates at some moments."""
+    said = tuple(NoticeUpdate(at, state, f"We are {state}.", "ada") for at, state in updates)
+    return Notice(id_, title, ("Application",), said)

@@ -21,6 +21,8 @@ TABLES = (
     "audit",
     "errors",
     "error_counts",
+    "notices",
+    "notice_updates",
 )
 
 

@@ -6,12 +6,12 @@ import asyncio
 import time
 from functools import partial
 
-from auraconnect_exporter.records import SECOND
-from auraconnect_exporter.store import Store, audit, errors, set_aside
+from auraconnect_exporter.records import SECOND, NoticeState
+from auraconnect_exporter.store import Store, audit, errors, notices, set_aside
 from auraconnect_exporter.store.errors import HOUR, ErrorFilter
 from auraconnect_exporter.store.retention import BATCH, Removed, remove_older
 from auraconnect_exporter.store.transaction import Transaction
-from tests.store.support import NOON, entry, error, note, put_episode, rows
+from tests.store.support import NOON, entry, error, note, notice, put_episode, rows
 
 DAY = 24 * HOUR * SECOND
 BEFORE = NOON - 30 * DAY
@@ -30,7 +30,7 @@ async def test_what_is_open_or_untold_is_kept_however_old(store: Store) -> None:
     await store.write(act)
     removed = await remove_older(store, BEFORE)
     kept = ["open", "over-lately", "untold"]
-    assert removed == Removed(episodes=1, errors=0, audit=0, set_aside=0)
+    assert removed == Removed(episodes=1, errors=0, audit=0, set_aside=0, notices=0)
     assert await store.read(rows("SELECT id FROM episodes ORDER BY id")) == [(name,) for name in kept]
     assert await store.read(rows("SELECT episode FROM firings ORDER BY episode")) == [(name,) for name in kept]
     assert await store.read(rows("SELECT episode FROM events ORDER BY episode")) == [(name,) for name in kept]
@@ -57,8 +57,20 @@ async def test_old_entries_and_bodies_go(store: Store) -> None:
     for at in (BEFORE - 1, BEFORE):
         await store.write(partial(audit.insert, entry=entry("", at)))
         await store.write(partial(set_aside.insert, at=at, reason="", body=b""))
-    assert await remove_older(store, BEFORE) == Removed(episodes=0, errors=0, audit=1, set_aside=1)
+    assert await remove_older(store, BEFORE) == Removed(episodes=0, errors=0, audit=1, set_aside=1, notices=0)
     assert await store.read(rows("SELECT a.at, s.at FROM audit AS a, set_aside AS s")) == [(BEFORE, BEFORE)]
+
+
+async def test_what_the_public_was_told_goes_once_it_is_over(store: Store) -> None:
+    """A notice goes with its updates when its incident was over before, never one that is not over."""
+    opened = (OLD, NoticeState.INVESTIGATING)
+    ends = {"over": (BEFORE - 1, NoticeState.RESOLVED), "over-lately": (BEFORE, NoticeState.RESOLVED)}
+    for id_ in ("open", *ends):
+        await store.write(partial(notices.insert, notice=notice(id_, opened, *([ends[id_]] if id_ in ends else []))))
+    assert (await remove_older(store, BEFORE)).notices == 1
+    found = await store.read(partial(notices.newest, since=0, limit=10))
+    assert sorted((one.id, len(one.updates)) for one in found) == [("open", 1), ("over-lately", 2)]
+    assert await store.read(rows("SELECT COUNT(*) FROM notice_updates")) == [(3,)]
 
 
 async def test_writes_go_on_meanwhile(store: Store) -> None:

@@ -13,12 +13,24 @@ from typing import Any
 
 import pytest
 
-from auraconnect_exporter.records import SECOND
-from auraconnect_exporter.store import StoreError, StoreTooNew, audit, errors, set_aside
+from auraconnect_exporter.records import SECOND, NoticeState
+from auraconnect_exporter.store import StoreError, StoreTooNew, audit, errors, notices, set_aside
 from auraconnect_exporter.store.migrations import VERSION
 from auraconnect_exporter.store.transaction import Row, Transaction
 from auraconnect_exporter.store.upkeep import backup, restore, verify
-from tests.store.support import NOON, PASSWORD, Place, add_event, entry, error, note, put_episode, rows, subjects
+from tests.store.support import (
+    NOON,
+    PASSWORD,
+    Place,
+    add_event,
+    entry,
+    error,
+    note,
+    notice,
+    put_episode,
+    rows,
+    subjects,
+)
 
 COUNTED = {
     "episodes": 2,
@@ -31,6 +43,8 @@ COUNTED = {
     "audit": 2500,
     "errors": 300,
     "error_counts": 2,
+    "notices": 1,
+    "notice_updates": 2,
 }
 EVERYTHING = {
     "episodes": "SELECT * FROM episodes ORDER BY id",
@@ -43,6 +57,8 @@ EVERYTHING = {
     "audit": "SELECT at, actor, action, subject, address, outcome, detail FROM audit ORDER BY id",
     "errors": "SELECT * FROM errors ORDER BY id",
     "error_counts": "SELECT * FROM error_counts ORDER BY width, start",
+    "notices": "SELECT * FROM notices",
+    "notice_updates": "SELECT notice, at, state, text, actor FROM notice_updates ORDER BY id",
 }
 
 
@@ -54,6 +70,7 @@ def fill(transaction: Transaction) -> None:
     transaction.execute("INSERT INTO pages (dedup_key, episode) VALUES ('k1', 'a0')")
     transaction.execute("INSERT INTO open_pages VALUES ('k1', 'f0', '{}', '{}', 1, 2)")
     transaction.execute("INSERT INTO cursors (name, position) VALUES ('error_logs', '7')")
+    notices.insert(transaction, notice("n0", (NOON, NoticeState.IDENTIFIED), (NOON + SECOND, NoticeState.RESOLVED)))
     set_aside.insert(transaction, NOON, "not JSON", bytes(range(256)))
     for number in range(2500):
         audit.insert(transaction, entry(str(number)))

@@ -152,7 +152,13 @@ DASHBOARD: Final[Mapping[str, Check]] = {
 PROBLEM: Final[Mapping[str, Check]] = {"type": text, "title": text, "status": count, "detail": text}
 
 VARY: Final = "Accept, Accept-Encoding, Authorization, Cookie"
-PUBLIC: Final = {("GET", ""), ("POST", "/alerts/pagerduty"), ("POST", "/session"), ("DELETE", "/session")}
+PUBLIC: Final = {
+    ("GET", ""),
+    ("POST", "/alerts/pagerduty"),
+    ("POST", "/session"),
+    ("DELETE", "/session"),
+    ("GET", "/status"),
+}
 CALLS: Final = [
     ("GET", "/detailed", Role.SYSTEM_ADMIN),
     ("GET", "/metrics", Role.SYSTEM_ADMIN),
@@ -170,6 +176,8 @@ CALLS: Final = [
     ("GET", "/dashboard", Role.SYSTEM_ADMIN),
     ("GET", "/audit", Role.SYSTEM_ADMIN),
     ("GET", "/board", Role.SYSTEM_ADMIN),
+    ("POST", "/notices", Role.SYSTEM_ADMIN),
+    ("POST", "/notices/x/updates", Role.SYSTEM_ADMIN),
     ("GET", "/session", Role.SYSTEM_ADMIN),
 ]
 """Every call that is not for everybody, and the role that it needs."""

@@ -21,12 +21,14 @@ from auraconnect_exporter.auth import Authenticator
 from auraconnect_exporter.dashboard import BackgroundReader
 from auraconnect_exporter.errors import Errors
 from auraconnect_exporter.limits import FailedSignIns, RateLimit
-from auraconnect_exporter.model import Component, Health, Reload, Snapshot, TargetState, TargetView
+from auraconnect_exporter.model import Component, Health, Reload, Snapshot, StatusPage, TargetState, TargetView
+from auraconnect_exporter.notices import Notices
 from auraconnect_exporter.store import open_store
 from auraconnect_exporter.tokens import TokenFile
 from auraconnect_exporter.web import pages
 from auraconnect_exporter.web.access import Gate
 from auraconnect_exporter.web.health_api import HealthApi, Served
+from auraconnect_exporter.web.notices_api import NoticesApi
 from auraconnect_exporter.web.routes import Sources, make_application
 from tests.builders import attempt, view
 
@@ -55,11 +57,12 @@ class World:
 
     def sources(self) -> Sources:
         self.errors = errors = Errors(self.store, time)
+        notices = Notices(self.store, time)
         served = Served(
             snapshot=self.snapshot,
             uptime=lambda: 12.5,
             monotonic=time.monotonic,
-            background=lambda: BackgroundReader(None, None, errors, time).latest,
+            background=lambda: BackgroundReader(None, None, errors, notices, time).latest,
             alerts=Alerts(self.store, time, {}, None, ""),
             errors=errors,
             figures=None,
@@ -76,6 +79,7 @@ class World:
             base_path="/base",
             runbooks=self.runbooks,
             api=HealthApi(served),
+            notices=NoticesApi(notices, StatusPage, self.snapshot, lambda: ()),
             gate=Gate(Authenticator(tokens), (), FailedSignIns(), RateLimit(()), time.monotonic),
         )
 

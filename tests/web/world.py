@@ -34,12 +34,15 @@ from auraconnect_exporter.model import (
     Reload,
     Secret,
     Snapshot,
+    StatusPage,
     TargetState,
     TargetView,
 )
+from auraconnect_exporter.notices import Notices
 from auraconnect_exporter.web import server
 from auraconnect_exporter.web.access import Gate
 from auraconnect_exporter.web.health_api import HealthApi, Served
+from auraconnect_exporter.web.notices_api import NoticesApi
 from auraconnect_exporter.web.routes import Sources, make_application
 from tests.builders import FakeClock, attempt, view
 from tests.store.support import Place
@@ -91,6 +94,7 @@ class Incidents:
 
     alerts: Alerts
     errors: Errors
+    notices: Notices
     background: BackgroundReader
     figures: Figures | None
 
@@ -109,6 +113,7 @@ class World:
         self.incidents = incidents
         self.windows: tuple[Occurrence, ...] = ()
         self.links: tuple[Link, ...] = ()
+        self.status_page = StatusPage()
         self.targets: tuple[TargetView, ...] = ()
         self.set_health(Health.HEALTHY)
         self.tokens: dict[str, str] = {"none": ""}
@@ -227,6 +232,7 @@ class World:
                 base_path="",
                 runbooks=self._folder,
                 api=HealthApi(served),
+                notices=NoticesApi(incidents.notices, lambda: self.status_page, self.snapshot, lambda: self.windows),
                 gate=Gate(known, proxies, FailedSignIns(), RateLimit(proxies), clock.monotonic),
                 headers=self.headers,
             )
@@ -276,7 +282,9 @@ async def world(
             figures = Figures(client, clock)
             running.push_async_callback(figures.close)
         errors = Errors(store, clock)
-        incidents = Incidents(alerts, errors, BackgroundReader(client, figures, errors, clock), figures)
+        notices = Notices(store, clock)
+        background = BackgroundReader(client, figures, errors, notices, clock)
+        incidents = Incidents(alerts, errors, notices, background, figures)
         made = World(folder, incidents, clock)
         made.headers = headers
         served = TestServer(made.application())

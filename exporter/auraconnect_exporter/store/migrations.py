@@ -76,7 +76,18 @@ _OPEN_PAGES: Final = (
         starts BIGINT NOT NULL, heard BIGINT NOT NULL, PRIMARY KEY (dedup_key, fingerprint))""",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _OPEN_PAGES)
+_NOTICES: Final = (
+    # What the public is told: components is a JSON list; over: when the last update said that it is resolved.
+    """CREATE TABLE notices (
+        id TEXT PRIMARY KEY, title TEXT NOT NULL, components TEXT NOT NULL, started_at BIGINT NOT NULL, over BIGINT)""",
+    "CREATE INDEX notices_started ON notices (started_at)",
+    """CREATE TABLE notice_updates (
+        id {id}, notice TEXT NOT NULL REFERENCES notices (id) ON DELETE CASCADE,
+        at BIGINT NOT NULL, state TEXT NOT NULL, text TEXT NOT NULL, actor TEXT NOT NULL)""",
+    "CREATE INDEX notice_updates_notice ON notice_updates (notice, id)",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _OPEN_PAGES, _NOTICES)
 
 VERSION: Final = len(MIGRATIONS)
 """The number of the last step: the version of the tables that this program uses."""

@@ -24,6 +24,7 @@ class Removed:
     errors: int
     audit: int
     set_aside: int
+    notices: int
 
 
 async def remove_older(store: Store, before: Moment) -> Removed:
@@ -39,6 +40,7 @@ async def remove_older(store: Store, before: Moment) -> Removed:
         errors=sum(errors),
         audit=await _repeat(store, lambda transaction: _remove_audit(transaction, before)),
         set_aside=await _repeat(store, lambda transaction: _remove_set_aside(transaction, before)),
+        notices=await store.write(lambda transaction: _remove_notices(transaction, before)),
     )
 
 
@@ -90,3 +92,8 @@ def _remove_audit(transaction: Transaction, before: Moment) -> int:
 
 def _remove_set_aside(transaction: Transaction, before: Moment) -> int:
     return len(transaction.execute("DELETE FROM set_aside WHERE at < ? RETURNING 1", (before,)))
+
+
+def _remove_notices(transaction: Transaction, before: Moment) -> int:
+    """Remove what the public was told of what is over; a person wrote each, so there are never many."""
+    return len(transaction.execute("DELETE FROM notices WHERE over < ? RETURNING 1", (before,)))

@@ -54,6 +54,8 @@ _TABLES: Final = (
     _table("audit", "id", "at, actor, action, subject, address, outcome, detail"),
     _table("errors", "id", errors.COLUMNS),
     _table("error_counts", "width, start", "width, start, total, types, endpoints"),
+    _table("notices", "id", "id, title, components, started_at, over"),
+    _table("notice_updates", "id", "notice, at, state, text, actor"),
 )
 
 

@@ -21,6 +21,12 @@ pre { overflow-x: auto; padding: .75rem; background: #8882; }
 .degraded::before { content: "\\25B2 "; color: #b86e00; }
 .unhealthy::before { content: "\\25A0 "; color: #c62828; }
 .unknown::before { content: "? "; font-weight: bold; }
+.operational::before { content: "\\25CF "; color: #1a8a3a; }
+.outage::before { content: "\\25A0 "; color: #c62828; }
+.overall { font-size: 1.25rem; padding: .75rem 1rem; border: 1px solid #8888; border-radius: .5rem; }
+.components { padding: 0; }
+.components li { display: flex; justify-content: space-between; padding: .25rem 0; border-bottom: 1px solid #8888; }
+article ul { padding-left: 1rem; } article li { margin: .5rem 0; overflow-wrap: anywhere; white-space: pre-line; }
 """
 
 CONTENT_SECURITY_POLICY: Final = (
@@ -43,7 +49,7 @@ def overview(snapshot: Snapshot, version: str, base: str) -> str:
 <th scope="col">Last check</th></tr></thead><tbody>{rows}</tbody></table>
 <p><a href="{escape(base)}/runbooks/">Runbooks</a> · <a href="/metrics">Metrics</a> ·
 <a href="/api/v1/health">Health API</a> · version {escape(version)}</p>""",
-        refresh=True,
+        refresh=REFRESH_SECONDS,
     )
 
 
@@ -76,8 +82,13 @@ def runbooks(names: list[str], base: str) -> str:
     return _page("Runbooks", f"<h1>Runbooks</h1><ul>{items}</ul>")
 
 
-def _page(title: str, body: str, *, refresh: bool = False) -> str:
-    reload = f'<meta http-equiv="refresh" content="{REFRESH_SECONDS}">' if refresh else ""
+def status(title: str, body: str) -> str:
+    """Return the public page around its body, which is markup already."""
+    return _page(title, body, refresh=60)
+
+
+def _page(title: str, body: str, *, refresh: int = 0) -> str:
+    reload = f'<meta http-equiv="refresh" content="{refresh}">' if refresh else ""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width">{reload}'

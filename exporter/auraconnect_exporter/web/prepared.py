@@ -17,11 +17,11 @@ class Prepared(web.StreamResponse):
     """The bytes of a whole answer, for HTTP/1.1 on a connection that stays open; it has no state of its own."""
 
     def __init__(self, answer: web.Response, headers: Mapping[str, str]) -> None:
-        """``headers`` are those that every answer carries; the moment of making it is its date."""
+        """``headers`` are those that every answer carries unless it says otherwise; its date is the moment of making."""
         super().__init__(status=answer.status)
         self._body = bytes(answer.body) if isinstance(answer.body, bytes | bytearray) else b""
         self._own = dict(answer.headers)
-        fields = {**self._own, **headers, "Content-Length": str(len(self._body)), "Date": formatdate(usegmt=True)}
+        fields = {**headers, **self._own, "Content-Length": str(len(self._body)), "Date": formatdate(usegmt=True)}
         first = f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"
         lines = [first, *(f"{name}: {value}" for name, value in fields.items()), "", ""]
         self._bytes = "\r\n".join(lines).encode() + self._body

@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 
 from auraconnect_exporter.ledger import StillFiring, TooManyOpen, UnknownAlert
+from auraconnect_exporter.notices import UnknownNotice
 from auraconnect_exporter.store.problems import StoreError
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ def _known(error: Exception) -> Problem | None:
     match error:
         case Problem():
             return error
-        case UnknownAlert():
+        case UnknownAlert() | UnknownNotice():
             return Problem(404, str(error))
         case StillFiring():
             return Problem(409, str(error))

@@ -22,11 +22,12 @@ from auraconnect_exporter.metrics import Exposition
 from auraconnect_exporter.model import Reload, Snapshot
 from auraconnect_exporter.records import Actor
 from auraconnect_exporter.request_log import RequestLogView
-from auraconnect_exporter.web import openapi, pages
+from auraconnect_exporter.web import openapi, pages, status
 from auraconnect_exporter.web.access import ANYBODY, Gate
 from auraconnect_exporter.web.assets import Assets
 from auraconnect_exporter.web.encoding import prefers_html
 from auraconnect_exporter.web.health_api import PREFIX, HealthApi
+from auraconnect_exporter.web.notices_api import CACHED, NoticesApi
 from auraconnect_exporter.web.operations import Call, Operation, read_body, read_query
 from auraconnect_exporter.web.prepared import Prepared
 from auraconnect_exporter.web.problems import SECURITY_HEADERS, Handler, problem, problem_details, security_headers
@@ -50,6 +51,7 @@ class Sources:
     base_path: str
     runbooks: Path
     api: HealthApi
+    notices: NoticesApi
     gate: Gate
     request_log: Callable[[], RequestLogView | None] = lambda: None
     closed_metrics: bool = False
@@ -60,7 +62,8 @@ class Sources:
 def make_application(sources: Sources) -> web.Application:
     """Return the application, without any state but its sources."""
     routes = _Routes(sources)
-    operations = sources.api.operations() + Sessions(sources.gate, secure=sources.https).operations()
+    sessions = Sessions(sources.gate, secure=sources.https)
+    operations = (*sources.api.operations(), *sessions.operations(), *sources.notices.operations())
     document = _document(operations)
     app = web.Application(middlewares=[problem_details])
     app.on_response_prepare.append(security_headers)
@@ -74,6 +77,7 @@ def make_application(sources: Sources) -> web.Application:
             web.post("/-/reload", routes.reload),
             web.get("/", routes.overview),
             web.get("/dashboard", routes.dashboard),
+            web.get("/status", routes.status),
             web.get(f"{PREFIX}/assets/{{name}}", routes.asset),
             web.get("/openapi.json", document),
             web.get(f"{PREFIX}/openapi.json", document),
@@ -87,11 +91,13 @@ def make_application(sources: Sources) -> web.Application:
                 web.get(f"{base}/runbooks/{{name}}", routes.runbook),
             ],
         )
+    # What a browser gets where a program gets data.
+    pages_of = {"dashboard": routes.dashboard, "status": routes.status}
     for operation in operations:
         kept = operation.kept_for > 0
         handler = _kept_handler(operation, sources) if kept else _handler(operation, sources.gate)
-        if operation.name == "dashboard":
-            handler = _page_or(routes.dashboard, handler)
+        if operation.name in pages_of:
+            handler = _page_or(pages_of[operation.name], handler)
         for end in ("", "/"):
             for method in ("GET", "HEAD") if operation.method == "GET" else (operation.method,):
                 app.router.add_route(method, f"{PREFIX}{operation.path}{end}", handler)
@@ -206,6 +212,13 @@ class _Routes:
 
     async def dashboard(self, _request: web.Request) -> web.Response:
         return self._assets.page(self._sources.base_path)
+
+    async def status(self, request: web.Request) -> web.Response:
+        self._sources.gate.admit_anybody(request)
+        answer = self._sources.notices.answer()
+        page = _html(pages.status(f"{answer.title} status", status.page(answer)))
+        page.headers.update({"Cache-Control": CACHED, "Vary": "Accept"})
+        return page
 
     async def asset(self, request: web.Request) -> web.Response:
         return self._assets.fitting(request)
