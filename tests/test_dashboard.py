@@ -145,7 +145,7 @@ async def test_what_nobody_changed_is_not_read_again(
     errors: Errors, store: Store, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The errors are read after a write and each minute, since they grow old, not every five seconds for nothing."""
-    reader = BackgroundReader(None, None, errors, clock)
+    reader = BackgroundReader(None, None, errors, Notices(store, clock), clock)
     await log(errors, 1)
     reads = 0
     read = store.read

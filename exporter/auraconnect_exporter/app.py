@@ -272,12 +272,11 @@ async def _incidents(
     _in_background(keep_house(store, clock, settings.retention), running)
     if config.error_log is not None:
         _in_background(errors.copy(ErrorLogReader(config.error_log, clock)), running)
-        self.status_page = config.status_page
     request_log = None
     if config.request_log is not None:
         request_log = RequestLog(config.request_log, store, clock)
         _in_background(request_log.run(), running)
-    return Incidents(alerts, errors, background, figures, config.pagerduty_secrets, request_log)
+    return Incidents(alerts, errors, notices, background, figures, config.pagerduty_secrets, request_log)
 
 
 def _in_background(work: Coroutine[Any, Any, None], running: AsyncExitStack) -> None:

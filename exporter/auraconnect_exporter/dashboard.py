@@ -110,16 +110,17 @@ class BackgroundReader:
             except (FiguresUnavailable, ClientError) as error:
                 unavailable["prometheus"] = str(error)
         errors, summary = self.latest.errors, self.latest.summary
-        await self._notices.read()
         try:
             state = await self._errors.state()
             if state != self._errors_state:
                 newest = await self._errors.newest(SUMMARY_HOURS, TOP, None, None, resolved=None)
                 errors, summary = tuple(newest), await self._errors.summary(SUMMARY_HOURS)
+                await self._notices.read()
                 self._errors_state = state
         except StoreError as error:
             log.debug("the errors could not be read", extra={"detail": str(error)})
             unavailable["store"] = "the incident store can't be used at the moment"
+            self._notices.shown = None
             errors, summary, self._errors_state = (), None, None
         self.latest = Background(
             totals, performance, errors, summary, clocks, delays, *self._history, unavailable=unavailable

@@ -17,7 +17,7 @@ class Prepared(web.StreamResponse):
     """The bytes of a whole answer, for HTTP/1.1 on a connection that stays open; it has no state of its own."""
 
     def __init__(self, answer: web.Response, headers: Mapping[str, str]) -> None:
-        """``headers`` are those that every answer carries unless it says otherwise; its date is the moment of making."""
+        """``headers`` are those that every answer carries unless it says otherwise; it is dated when it is made."""
         super().__init__(status=answer.status)
         self._body = bytes(answer.body) if isinstance(answer.body, bytes | bytearray) else b""
         self._own = dict(answer.headers)
