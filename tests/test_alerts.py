@@ -916,11 +916,13 @@ async def test_an_end_is_told_to_each_alertmanager_and_again_where_that_failed(w
 
 
 async def test_what_alertmanager_can_no_longer_know_is_forgotten(world: World) -> None:
-    """After the five days for which it remembers what it told, another page removes what is left of the old one."""
+    """After the five days for which it remembers what it told nothing is told again, and the next page tidies up."""
     await world.alerts.receive(page(report(10)))
     world.clock.advance(5 * 86_400 + 1)
+    await world.pass_time(120)
+    assert world.alertmanager.told == []
     await world.alerts.receive(page(report(10, fingerprint="f2", target="replica"), key=b"{}:{another}"))
-    left = await world.store.read(table.open_pages)
+    left = await world.store.read(lambda transaction: table.open_pages(transaction, 0))
     assert [each.fingerprint for each in left] == ["f2"]
 
 

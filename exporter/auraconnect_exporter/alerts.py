@@ -260,7 +260,8 @@ class Alerts:
 
         Prometheus does so too, but for a quarter of an hour only.
         """
-        read = await self._attempt("store", "read", self._store.read(table.open_pages))
+        since = now - ledger.PAGES_REMEMBERED
+        read = await self._attempt("store", "read", self._store.read(lambda act: table.open_pages(act, since)))
         if read is None:
             return
         untold = reconciliation.untold(read[0], self._open, view)

@@ -261,7 +261,7 @@ async def test_pagerduty_hears_of_what_ended_long_before_the_mute_did(
                         heard += 1
                         await exporter.receive(request.body)
                     await exporter.reconcile()
-                    unended = await store.read(table.open_pages)
+                    unended = await store.read(lambda transaction: table.open_pages(transaction, 0))
                     await asyncio.sleep(0.1)
 
         def resolved() -> int:

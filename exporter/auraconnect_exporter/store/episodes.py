@@ -182,9 +182,11 @@ def forget_open_pages(transaction: Transaction, before: Moment) -> None:
     transaction.execute("DELETE FROM open_pages WHERE heard < ?", (before,))
 
 
-def open_pages(transaction: Transaction) -> list[Report]:
-    """Return the alerts of which PagerDuty has heard no end, each once."""
-    rows = transaction.execute("SELECT fingerprint, labels, annotations, starts FROM open_pages ORDER BY heard")
+def open_pages(transaction: Transaction, since: Moment) -> list[Report]:
+    """Return the alerts of which PagerDuty has heard since a moment, and no end, each once."""
+    rows = transaction.execute(
+        "SELECT fingerprint, labels, annotations, starts FROM open_pages WHERE heard >= ? ORDER BY heard", (since,)
+    )
     found = {row[0]: Report(row[0], json.loads(row[1]), json.loads(row[2]), row[3]) for row in rows}
     return list(found.values())
 
