@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from auraconnect_exporter import endpoints
 from auraconnect_exporter.model import Reason, Secret
-from auraconnect_exporter.probes.certificates import not_after
+from auraconnect_exporter.probes.certificates import Trust, not_after
 from auraconnect_exporter.probes.http_api import contains
 from auraconnect_exporter.targets import Http
 from tests.builders import FakeClock, collectors
@@ -80,6 +80,17 @@ async def test_a_certificate_that_expires_soon_is_a_finding(tmp_path: Path, watc
         ("the certificate expires in 9.5 days",): (expiry(soon[0]), expiry(soon[0])),
         ("a certificate above the server's own expires in 9.5 days",): (expiry(signed[0]), expiry(authority[0])),
     }
+
+
+def test_authorities_are_read_once_for_all_targets(tmp_path: Path) -> None:
+    """Each file of them has one context, which is made anew only when somebody has failed with it."""
+    certificate, _ = self_signed(tmp_path, "localhost")
+    trust = Trust()
+    first = trust.context(str(certificate))
+    assert trust.context(str(certificate)) is first
+    assert trust.context(None) is not first
+    trust.forget(str(certificate))
+    assert trust.context(str(certificate)) is not first
 
 
 @pytest.mark.parametrize("days", [1, 20_000, 2_000_000], ids=["soon", "after 2050", "in some thousand years"])
