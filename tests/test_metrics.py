@@ -176,6 +176,17 @@ def test_a_sample_needs_all_its_labels() -> None:
     assert message == "worker_queue_depth takes the labels ('queue',), got ()"
 
 
+def test_what_is_absent_has_neither_failed_nor_succeeded() -> None:
+    """An extension that is not installed is told as such, and no alert on what fails sees it."""
+    last = attempt(reading=Reading((Part("statements", absent="not installed"), Part("activity"))))
+    up = view(Health.HEALTHY, state=TargetState(Health.HEALTHY, last=last))
+    said = series(Snapshot(0.0, Health.HEALTHY, {}, (up,)))
+    assert {name: value for name, value in said.items() if "_collector_" in name} == {
+        "auraconnect_collector_success{collector=activity,component=database,target=primary}": 1,
+        "auraconnect_collector_absent{collector=statements,component=database,target=primary}": 1,
+    }
+
+
 def test_an_open_circuit_lateness_and_dropped_series_are_visible() -> None:
     """Who reads the page sees what the exporter itself does not do, or does late."""
     last = replace(attempt(Reason.REFUSED), lateness=0.5)

@@ -27,6 +27,7 @@ class ScriptedProbe(Probe):
         self.checks = 0
         self.closed = False
         self.problems: list[str] = []
+        self.absent = ""
         self._checked = asyncio.Event()
 
     async def check(self) -> Reading:
@@ -35,7 +36,7 @@ class ScriptedProbe(Probe):
         self._checked.set()
         if reason is not None:
             raise ProbeError(reason, "scripted")
-        return Reading((Part("part", problem=self.problems.pop(0) if self.problems else ""),))
+        return Reading((Part("part", problem=self.problems.pop(0) if self.problems else "", absent=self.absent),))
 
     async def close(self) -> None:
         self.closed = True
@@ -183,6 +184,19 @@ async def test_a_part_that_cannot_be_read_is_logged_once_and_again_when_it_can(
         ("a part of the target can't be read", "permission denied"),
         ("the part of the target can be read again", ""),
     ]
+
+
+async def test_a_part_that_is_absent_is_said_once_and_without_alarm(caplog: pytest.LogCaptureFixture) -> None:
+    """An extension that nobody has installed is no fault."""
+    caplog.set_level("INFO")
+    probe = ScriptedProbe([None])
+    probe.absent = "the extension is not installed"
+    monitor = Monitor(lambda _: probe, time)
+    await monitor.watch([TARGET])
+    await probe.after(3)
+    await monitor.close()
+    said = [(record.levelname, record.message) for record in caplog.records if "part" in record.message]
+    assert said == [("INFO", "a part of the target is not there to be read")]
 
 
 async def test_many_targets_begin_one_after_the_other() -> None:

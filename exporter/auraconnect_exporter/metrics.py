@@ -156,6 +156,9 @@ def _attempts(targets: tuple[TargetView, ...], unwritten: Container[tuple[Target
     circuit = gauge("component_circuit_open", "Whether the target has been down for so long that it is asked less.")
     backoff = gauge("component_probe_backoff_seconds", "Time between checks while the circuit is open; else 0.")
     collector = gauge("collector_success", "Whether this part of the target could be read.", "collector")
+    absent = gauge(
+        "collector_absent", "That this part of the target is not there, as an extension may be.", "collector"
+    )
     probes = CounterMetricFamily(
         f"{_PREFIX}component_probes_total",
         "Attempts by result.",
@@ -173,6 +176,9 @@ def _attempts(targets: tuple[TargetView, ...], unwritten: Container[tuple[Target
             run.add_metric(labels, state.last.started)
             late.add_metric(labels, state.last.lateness)
             for part in state.last.reading.parts:
+                if part.absent:
+                    absent.add_metric((*labels, part.collector), 1)
+                    continue
                 read = not part.problem and (view.id, part.collector) not in unwritten
                 collector.add_metric((*labels, part.collector), float(read))
         circuit.add_metric(labels, float(view.backoff > 0))
@@ -183,7 +189,7 @@ def _attempts(targets: tuple[TargetView, ...], unwritten: Container[tuple[Target
             success.add_metric(labels, state.last_success.started)
         for result, count in sorted(state.results.items()):
             probes.add_metric((*labels, result), count)
-    yield from (duration, run, success, late, circuit, backoff, probes, collector, dropped)
+    yield from (duration, run, success, late, circuit, backoff, probes, collector, absent, dropped)
 
 
 def _add_readings(page: Page, targets: tuple[TargetView, ...]) -> frozenset[tuple[TargetId, str]]:

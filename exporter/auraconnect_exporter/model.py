@@ -139,13 +139,15 @@ class Part:
     """What one collector has read: the part of a probe that can fail without the others.
 
     ``degraded`` names, in words, each thing that is wrong though the system answers. ``problem`` says why nothing, or
-    not all, could be read; empty when all was. ``dropped`` counts the samples that were beyond the budget.
+    not all, could be read; empty when all was. ``absent`` says why there is nothing to read here, such as an extension
+    that is not installed, which is nobody's fault. ``dropped`` counts the samples that were beyond the budget.
     """
 
     collector: str
     samples: tuple[Sample, ...] = ()
     degraded: tuple[str, ...] = ()
     problem: str = ""
+    absent: str = ""
     dropped: int = 0
 
 

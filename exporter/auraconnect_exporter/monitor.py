@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from auraconnect_exporter import health
-from auraconnect_exporter.model import Clock, Snapshot, TargetId, TargetState, TargetView
+from auraconnect_exporter.model import Clock, Part, Snapshot, TargetId, TargetState, TargetView
 from auraconnect_exporter.probes.base import Probe
 from auraconnect_exporter.probes.runner import Runner
 from auraconnect_exporter.targets import Target
@@ -122,17 +122,23 @@ def _log_problems(target: Target, before: TargetState, after: TargetState) -> No
     """Say once of a part of the target that it can't be read, or can be again, while the target itself answers."""
     if after.last is None or not after.last.ok:
         return
-    known = {part.collector: part.problem for part in before.last_success.reading.parts} if before.last_success else {}
+    known = {part.collector: part for part in before.last_success.reading.parts} if before.last_success else {}
     for part in after.last.reading.parts:
-        if part.problem == known.get(part.collector, ""):
+        was = known.get(part.collector, Part(part.collector))
+        if (part.problem, part.absent) == (was.problem, was.absent):
             continue
+        message = "the part of the target can be read again"
+        if part.problem:
+            message = "a part of the target can't be read"
+        elif part.absent:
+            message = "a part of the target is not there to be read"
         log.log(
             logging.WARNING if part.problem else logging.INFO,
-            "a part of the target can't be read" if part.problem else "the part of the target can be read again",
+            message,
             extra={
                 "component": target.id.component,
                 "target": target.id.name,
                 "collector": part.collector,
-                "detail": part.problem,
+                "detail": part.problem or part.absent,
             },
         )

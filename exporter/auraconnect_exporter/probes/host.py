@@ -111,7 +111,7 @@ class HostProbe(Probe):
         parts = (
             _part("system", self._read_limits, self._read_cpu, self._read_memory, self._read_load, self._read_files),
             await self._read_filesystems(),
-            _part("pressure", self._read_pressure),
+            self._pressure_part(),
             _part("network", self._read_network),
         )
         if not any(part.samples for part in parts):
@@ -221,6 +221,12 @@ class HostProbe(Probe):
             if mount.read_only and mount.mountpoint in self._written:
                 findings.append(f"{mount.label} has become read-only")
         return Part("filesystems", tuple(samples), tuple(findings), "; ".join(problems))
+
+    def _pressure_part(self) -> Part:
+        accounts = [self._proc / "pressure", *(one.folder / "cpu.pressure" for one in self._limits[:1])]
+        if not any(path.exists() for path in accounts):
+            return Part("pressure", absent="this kernel does not count pressure (CONFIG_PSI, or psi=1 at its start)")
+        return _part("pressure", self._read_pressure)
 
     def _read_pressure(self) -> _Figures:
         """Read what the container feels, where it is limited; otherwise what the machine does."""
