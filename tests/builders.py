@@ -60,6 +60,11 @@ def problems(made: Attempt) -> dict[str, str]:
     return {part.collector: part.problem for part in made.reading.parts if part.problem}
 
 
+def absences(made: Attempt) -> dict[str, str]:
+    """Return why parts of an attempt's reading are not there to be read."""
+    return {part.collector: part.absent for part in made.reading.parts if part.absent}
+
+
 def view(
     health: Health,
     *,

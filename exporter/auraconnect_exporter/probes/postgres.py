@@ -131,7 +131,10 @@ class PostgresProbe(Probe):
         except psycopg.Error as error:
             if not self._session.is_usable:
                 raise
-            return Part(collector.name, problem=_said(error))
+            if collector.without and isinstance(error, psycopg.errors.UndefinedFunction):
+                return Part(collector.name, absent=collector.without)
+            # Not the whole error, which quotes the statement.
+            return Part(collector.name, problem=error.diag.message_primary or str(error))
         return _interpreted(collector, answers[-1])
 
     def _is_due(self, collector: Collector) -> bool:
@@ -149,11 +152,6 @@ def _interpreted(collector: Collector, rows: Rows) -> Part:
     except (ArithmeticError, LookupError, TypeError, ValueError):
         log.debug("the rows of a collector make no sense", extra={"collector": collector.name}, exc_info=True)
         return Part(collector.name, problem="the server's answer makes no sense")
-
-
-def _said(error: psycopg.Error) -> str:
-    """Return what the server said, without the statement that it may quote."""
-    return error.diag.message_primary or str(error)
 
 
 def _milliseconds(seconds: float) -> int:

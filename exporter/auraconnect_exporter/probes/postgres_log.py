@@ -47,7 +47,7 @@ class AuthenticationLog:
         self._file: tuple[int, int] | None = None
         """Device and inode of the file that was read last; None before the first."""
         self._offset = 0
-        self._failures = 0
+        self.failures = 0
         self._reading: asyncio.Task[int] | None = None
 
     async def part(self) -> Part:
@@ -87,7 +87,7 @@ class AuthenticationLog:
         if not whole and len(chunk) == MOST_BYTES:
             whole = len(chunk)
         self._offset += skipped + whole
-        self._failures += failures(chunk[:whole])
+        self.failures += failures(chunk[:whole])
         return skipped
 
     def _path(self) -> str:
@@ -99,7 +99,7 @@ class AuthenticationLog:
         return max(found, key=os.path.getmtime)
 
     def _counted(self, problem: str) -> Part:
-        return Part(self.collector, (AUTHENTICATION_FAILURES.sample(self._failures),), (), problem)
+        return Part(self.collector, (AUTHENTICATION_FAILURES.sample(self.failures),), (), problem)
 
 
 def failures(text: bytes) -> int:

@@ -10,6 +10,7 @@ over (a reset) or drops statements that it has no room for, ``other`` stands sti
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from auraconnect_exporter.model import Metric, Part
@@ -63,7 +64,8 @@ class Statements:
 
     def collectors(self) -> tuple[Collector, ...]:
         """Return it."""
-        return (Collector("statements", self.statement, self.read, ONCE_A_MINUTE),)
+        without = f"this database has no extension {EXTENSION}, or the role no right to use its schema"
+        return (Collector("statements", self.statement, self.read, ONCE_A_MINUTE, without=without),)
 
     def statement(self, _: int) -> str:
         """Return SQL for those that have a series now and those that may get one."""
@@ -85,7 +87,7 @@ class Statements:
         if first:
             self._counted = dict(sorted(now.items(), key=lambda one: one[1], reverse=True)[:TOP])
         else:
-            self._choose()
+            self._choose(gained)
         self._last_other = total - sum(now.get(queryid, 0.0) for queryid in self._counted)
         if first:
             self._other = self._last_other
@@ -94,8 +96,11 @@ class Statements:
         problem = "other roles' statements can't be told apart without the role pg_monitor" if hidden else ""
         return Part("statements", (*samples, SECONDS.sample(max(0.0, self._other), "other")), (), problem)
 
-    def _choose(self) -> None:
-        """Let the busiest in, where there is room or one is clearly less busy; each begins at 0."""
+    def _choose(self, gained: Mapping[int, float]) -> None:
+        """Let the busiest in, where there is room or one is clearly less busy; each begins at 0.
+
+        What the one that leaves took since the last reading, which its series will not show, goes to the others.
+        """
         floor = WORTH * sum(self._busy.values())
         for queryid in sorted(self._busy, key=self._busy.__getitem__, reverse=True)[:TOP]:
             if queryid in self._counted:
@@ -105,6 +110,7 @@ class Statements:
                 if self._busy[queryid] <= max(floor, CLEARLY * self._busy.get(least, 0.0)):
                     break
                 del self._counted[least]
+                self._other += gained.get(least, 0.0)
             self._counted[queryid] = 0.0
 
 
