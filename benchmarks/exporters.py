@@ -395,6 +395,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--targets", type=int, nargs="*", default=[10, 100, 300])
     parser.add_argument("--series", type=int, nargs="*", default=[1000, 10_000])
     options = parser.parse_args(arguments)
+    subprocess.run(
+        [sys.executable, "-m", "auraconnect_exporter", "--help"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        env=_environment({}),
+    )  # compiles them
     with tempfile.TemporaryDirectory(prefix="bench-exporters-") as name:
         folder = Path(name)
         with (
