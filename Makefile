@@ -1,7 +1,7 @@
 # The two commands are ./run and ./test; these are the rest, and short names.
 python := .venv/bin/python
 
-.PHONY: help run test lint lock mutation golden rules-package bench-api bench-page bench-rules bench-store exactly-once clean
+.PHONY: help run test lint lock mutation golden golden-scrape rules-package bench bench-api bench-page bench-rules bench-store exactly-once clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,8 +32,14 @@ mutation: ## change the rules in one place at a time, and see whether a test not
 golden: ## write anew what each channel says in each case (then read the difference)
 	PYTHONPATH=.:exporter $(python) -m tests.pack.golden
 
+golden-scrape: ## write anew which metrics a scrape of everything has (then read the difference)
+	PYTHONPATH=.:exporter $(python) -m tests.scrape
+
 rules-package: ## pack the rules: a tar, and a PrometheusRule for the Prometheus operator
 	PYTHONPATH=. $(python) -m tools.rule_pack package
+
+bench: ## ours beside the four exporters that it replaces, and with many targets and series (half an hour)
+	PYTHONPATH=exporter:. $(python) -m benchmarks.exporters
 
 bench-api: ## what the health API serves and costs while PostgreSQL hangs, and with a million errors
 	PYTHONPATH=exporter:. $(python) -m benchmarks.api

@@ -44,7 +44,7 @@ GROWTH_BAR = 2.0
 
 EVERY = 5.0
 """Seconds between two scrapes, and between two checks of a target."""
-QUEUES = 300
+QUEUES = 100
 """Queues of one arq target; three series each."""
 OURS = "auraconnect"
 _ROOT = Path(__file__).parent.parent

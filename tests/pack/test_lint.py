@@ -1,18 +1,14 @@
 """What promtool's lint does not see: identity, names that nothing exports, buckets that nobody has."""
 
-import importlib
-import pkgutil
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from auraconnect_exporter import probes
-from auraconnect_exporter.metrics import families
-from auraconnect_exporter.model import Metric
 from tests.pack.files import alert_id, alerts, rules
 from tests.pack.labels import ANY, labels, recorded_labels
+from tests.scrape import declared
 from tools.promql import Matcher, Node, Selector, parse, walk
 
 IDENTITY = {"severity", "component", "target", "symptom"}
@@ -26,22 +22,6 @@ EXTRA = {
     "ScheduledMaintenanceUpcoming": {"reminder"},
 }
 
-# The names of the design that no probe exports yet.
-DESIGNED = {
-    *(f"auraconnect_http_request{suffix}" for suffix in ("s_total", "_duration_seconds")),
-    *("auraconnect_errors_total", "auraconnect_alerts"),
-    *(f"auraconnect_alert_{suffix}" for suffix in ("active_since_timestamp_seconds", "acknowledged", "suppressed")),
-    *(f"auraconnect_alert_time_to_{act}_seconds" for act in ("acknowledge", "resolve")),
-    *(f"auraconnect_postgres_replication_{suffix}" for suffix in ("lag_seconds", "connected")),
-    *("auraconnect_postgres_database_size_bytes", "auraconnect_postgres_xid_age"),
-    "auraconnect_postgres_backup_last_success_timestamp_seconds",
-    *(f"auraconnect_postgres_archive_{suffix}" for suffix in ("last_success_timestamp_seconds", "failures_total")),
-    *(f"auraconnect_postgres_{what}_total" for what in ("authentication_failures", "role_changes")),
-    "auraconnect_postgres_statement_seconds_total",
-    *(f"auraconnect_postgres_pgbouncer_{suffix}" for suffix in ("clients", "max_wait_seconds")),
-    *(f"auraconnect_redis_{suffix}" for suffix in ("fragmentation_ratio", "replication_connected", "last_save_ok")),
-    "auraconnect_redis_access_denied_total",
-}
 INSTRUMENTATOR = {"http_requests_total", "http_request_duration_seconds", "http_request_duration_highr_seconds"}
 SERVERS = {
     "up",
@@ -59,16 +39,6 @@ SERVERS = {
 RECORDED = recorded_labels(rules())
 each_alert = pytest.mark.parametrize("alert", alerts(), ids=alert_id)
 QUERY = re.compile(r"(?:query|printf) `([^`]*)`|query \"([^\"]*)\"")
-
-
-def exported() -> set[str]:
-    """Return the names that the exporter exports: those that probes declare, and those of every target."""
-    found = {f"{family.name}_total" if family.type == "counter" else family.name for family in families()}
-    for module in pkgutil.iter_modules(probes.__path__):
-        for value in vars(importlib.import_module(f"{probes.__name__}.{module.name}")).values():
-            declared = value.values() if isinstance(value, dict) else [value]
-            found |= {f"auraconnect_{metric.name}" for metric in declared if isinstance(metric, Metric)}
-    return found
 
 
 def expressions() -> Iterator[Node]:
@@ -125,7 +95,7 @@ def test_labels_are_read_from_an_expression(expression: str, expected: set[str])
 def test_every_metric_is_exported_by_something() -> None:
     """Rules and descriptions read only what the exporter, the API, Prometheus or Alertmanager export, or record it."""
     recorded = {rule["record"] for rule in rules() if "record" in rule}
-    known = exported() | DESIGNED | INSTRUMENTATOR | SERVERS | recorded
+    known = declared().keys() | INSTRUMENTATOR | SERVERS | recorded
     read = {re.sub(r"_(bucket|count|sum)$", "", node.name) for node in selectors()}
     assert read - known == set()
 

@@ -23,7 +23,8 @@ from redis import Redis as Client
 from auraconnect_exporter.probes.celery_queue import priority_lists
 from tests.e2e.stack import get
 from tests.pack.files import ALERTMANAGER, ROOT, RUNBOOKS, rules
-from tests.pack.test_lint import DESIGNED, INSTRUMENTATOR, SERVERS, exported
+from tests.pack.test_lint import INSTRUMENTATOR, SERVERS
+from tests.scrape import declared
 from tools.promql import Selector, parse, walk
 from tools.servers import Alertmanager, PostgreSQL, Prometheus, Redis, program
 
@@ -321,7 +322,7 @@ def known_series() -> frozenset[str]:
     """Return the names that something exports or records, or that the design's table has."""
     recorded = {rule["record"] for rule in rules() if "record" in rule}
     everybodys = {"process_resident_memory_bytes"}
-    return frozenset({*exported(), *DESIGNED, *INSTRUMENTATOR, *SERVERS, *recorded, *everybodys})
+    return frozenset({*declared(), *INSTRUMENTATOR, *SERVERS, *recorded, *everybodys})
 
 
 def unknown_series(query: str) -> list[str]:
