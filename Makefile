@@ -1,7 +1,7 @@
 # The two commands are ./run and ./test; these are the rest, and short names.
 python := .venv/bin/python
 
-.PHONY: help run test lint lock mutation golden golden-scrape rules-package bench bench-api bench-page bench-rules bench-store exactly-once clean
+.PHONY: help run test lint lock mutation golden golden-scrape boards rules-package bench bench-api bench-page bench-rules bench-store exactly-once clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,9 @@ golden: ## write anew what each channel says in each case (then read the differe
 
 golden-scrape: ## write anew which metrics a scrape of everything has (then read the difference)
 	PYTHONPATH=.:exporter $(python) -m tests.scrape
+
+boards: ## write Grafana's boards anew (then look at the difference)
+	PYTHONPATH=. $(python) -m tools.boards
 
 rules-package: ## pack the rules: a tar, and a PrometheusRule for the Prometheus operator
 	PYTHONPATH=. $(python) -m tools.rule_pack package

@@ -29,8 +29,8 @@ _MEAN: Final = (
 
 SLOW: Final = Graph(
     title="Slow requests",
-    description="The share of requests that took longer than 2 and than 5 seconds or whatever the rules call slow, "
-    "over two minutes: what the alerts about response times compare.",
+    description="The share of requests that took longer than the rules allow, over two minutes: what the alerts "
+    "about response times compare.",
     unit="percentunit",
     queries=(
         Query(f"service_seconds:http_requests_slow:ratio_rate2m{{{_CHOSEN}}}", "{{service}}: over {{seconds}} s"),
@@ -142,29 +142,29 @@ BY_ENDPOINT: Final = (
 
 CHECKS: Final = (
     Graph(
-        title="Phases of a check",
+        title="The exporter's own request",
         description="Where the time of the exporter's own request goes: finding the address, connecting, TLS, "
-        "waiting for the first byte, and the rest of the answer.",
+        "waiting for the first byte, and the rest of the answer; and the status that it was answered with.",
         unit="s",
-        stacked=True,
+        width=12,
         queries=(
             Query(
                 'max by (target, phase) (auraconnect_api_probe_phase_seconds{target=~"$target"})',
                 "{{target}} {{phase}}",
             ),
+            Query(
+                'max by (target) (auraconnect_api_probe_status_code{target=~"$target"})',
+                "{{target}}: status",
+                unit="none",
+            ),
         ),
-    ),
-    Graph(
-        title="Status of a check",
-        description="The status that the exporter's own request was answered with.",
-        unit="none",
-        queries=(Query('max by (target) (auraconnect_api_probe_status_code{target=~"$target"})', "{{target}}"),),
     ),
     Graph(
         title="Certificates: time left",
         description="How long the API's certificate is still valid, and the one of its chain that expires first. The "
         "lines of the limits are when to renew it, and when somebody is woken for it.",
         unit="s",
+        width=12,
         queries=(
             Query(f"{_EXPIRY.format('certificate')} - time()", "{{target}}"),
             Query(f"{_EXPIRY.format('certificate_chain')} - time()", "{{target}}, chain"),

@@ -136,11 +136,15 @@ REST: Final = (
     ),
     Graph(
         title="Open files",
-        description="Files that are open in the whole system, of those that may be.",
+        description="Files that are open in the whole system, and their share of those that may be.",
         unit="short",
         queries=(
             Query(_highest("file_descriptors_allocated"), "{{target}}: open"),
-            Query(f"{_highest('file_descriptors_maximum')} < 1e15", "{{target}}: limit", limit="warning"),
+            Query(
+                f"{_highest('file_descriptors_allocated')} / {_highest('file_descriptors_maximum')}",
+                "{{target}}: share",
+                unit="percentunit",
+            ),
         ),
     ),
 )

@@ -63,23 +63,17 @@ PROBES: Final = (
         ),
     ),
     Graph(
-        title="Lateness of checks",
-        description="How long after it was due each check began. More than a second: the exporter has too much to "
-        "do, or its machine has.",
-        unit="s",
-        queries=(
-            Query(
-                "max by (component, target) (auraconnect_component_probe_lateness_seconds)", "{{component}} {{target}}"
-            ),
-        ),
-    ),
-    Graph(
-        title="Duration of checks",
-        description="How long the last check of each target took; it is cut off at its timeout.",
+        title="Duration and lateness of checks",
+        description="How long the last check of each target took, and how long after it was due it began. Late by "
+        "more than a second: the exporter has too much to do, or its machine has.",
         unit="s",
         queries=(
             Query(
                 "max by (component, target) (auraconnect_component_probe_duration_seconds)", "{{component}} {{target}}"
+            ),
+            Query(
+                "max by (component, target) (auraconnect_component_probe_lateness_seconds)",
+                "{{component}} {{target}}: late by",
             ),
         ),
     ),
@@ -88,6 +82,7 @@ PROBES: Final = (
         description="Whether each part of each target could be read. A right or an extension that is missing fails "
         "here, and the alerts that need the figures are blind.",
         unit="none",
+        width=12,
         queries=(
             Query(
                 or_unknown(
@@ -105,6 +100,7 @@ PROBES: Final = (
         description="Targets that have been down for so long that they are asked less often, so as not to stand in "
         "the way of their recovery.",
         unit="none",
+        width=12,
         queries=(
             Query(
                 or_unknown(
@@ -169,7 +165,6 @@ DELIVERY: Final = (
         description="Alerts per second that could not be sent to an Alertmanager, and that were dropped because none "
         "took them.",
         unit="ops",
-        width=6,
         queries=(
             Query("max(rate(prometheus_notifications_errors_total[$__rate_interval]))", "failed at one"),
             Query("max(rate(prometheus_notifications_dropped_total[$__rate_interval]))", "lost"),
@@ -177,27 +172,19 @@ DELIVERY: Final = (
     ),
     Graph(
         title="Messages to people",
-        description="Messages per minute that Alertmanager has sent, by channel, the incident log (webhook) included.",
+        description="Messages per minute that Alertmanager has sent, by channel, the incident log (webhook) "
+        "included, and those that failed after all retries.",
         unit="short",
-        width=6,
         queries=(
             Query(
                 "60 * max by (integration) (sum by (instance, integration) "
                 "(rate(alertmanager_notifications_total[$__rate_interval]))) > 0",
                 "{{integration}}",
             ),
-        ),
-    ),
-    Graph(
-        title="Messages that failed",
-        description="Messages per minute that failed after all retries, by channel. That channel reaches nobody.",
-        unit="short",
-        width=6,
-        queries=(
             Query(
                 "60 * max by (integration) (sum by (instance, integration) "
-                "(rate(alertmanager_notifications_failed_total[$__rate_interval])))",
-                "{{integration}}",
+                "(rate(alertmanager_notifications_failed_total[$__rate_interval]))) > 0",
+                "{{integration}}: failed",
             ),
         ),
     ),
@@ -205,7 +192,6 @@ DELIVERY: Final = (
         title="What the incident log was told",
         description="Deliveries of Alertmanager per minute, by what became of them. Those put aside could not be read.",
         unit="short",
-        width=6,
         queries=(
             Query("60 * max by (result) (rate(auraconnect_webhook_deliveries_total[$__rate_interval]))", "{{result}}"),
         ),
