@@ -42,6 +42,9 @@ from auraconnect_exporter.targets import Workers
 WAIT_SHARE: Final = 0.8
 """How much of the deadline a check waits for a first heartbeat."""
 
+MAX_MESSAGES: Final = 5000
+"""How many heartbeats are taken in at a time: those of all workers that are counted, for the longest backoff."""
+
 PRIORITIES: Final = range(10)
 
 
@@ -171,17 +174,25 @@ class CeleryProbe(Probe):
             await self._subscription.subscribe(*self._channels)
         try:
             async with asyncio.timeout_at(until):
-                while await self._take(self._subscription, wait=not self._roll.alive()):
-                    pass
+                await self._take_all(self._subscription)
+                while not self._roll.alive():
+                    await self._take(self._subscription, wait=True)
+                    await self._take_all(self._subscription)
         except TimeoutError:
             pass
         return self._roll.alive()
 
+    async def _take_all(self, subscription: PubSub) -> None:
+        """Take in what has arrived, up to a limit: whoever floods the channel must not keep us from all else."""
+        for _ in range(MAX_MESSAGES):
+            if not await self._take(subscription, wait=False):
+                break
+
     async def _take(self, subscription: PubSub, *, wait: bool) -> bool:
-        """Take one message in; False when none has arrived (and none was waited for)."""
+        """Take one message in; False when none has arrived."""
         message = await subscription.get_message(timeout=None if wait else 0)
         is_published = message is not None and message["type"] == "message"  # others tell of the subscription itself
         heartbeat = parse_heartbeat(message["data"]) if is_published else None
         if heartbeat is not None:
             self._roll.hear(heartbeat, leaves=message["channel"] == self._channels[1].encode())
-        return message is not None or wait
+        return message is not None

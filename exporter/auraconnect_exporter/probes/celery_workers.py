@@ -89,6 +89,8 @@ class Roll:
         if before is not None and before.heartbeat.pid != heartbeat.pid and not before.leaves:
             self._lost[heartbeat.worker, before.heartbeat.pid] = before.last_deed
         self._lost.pop((heartbeat.worker, heartbeat.pid), None)
+        if len(self._heard) > 2 * MAX_WORKERS:
+            self.alive()
         if not leaves:
             self._heard[heartbeat.worker] = Heard(heartbeat, self._monotonic())
         elif before is not None:
