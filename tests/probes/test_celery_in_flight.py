@@ -150,6 +150,7 @@ def test_a_job_that_is_held_grows_old_unless_it_may_run() -> None:
     assert waiting_ages(jobs, 0, 100.0) == {"a": 90.0, "b": 99.0}
     assert waiting_ages(jobs, 0, 600.0)["a"] == 590.0
     assert waiting_ages(jobs, 9, 600.0) == {}
+    assert waiting_ages([Job("a", 5, 500)], 0, 499.0) == {}
 
 
 @given(st.data())

@@ -137,7 +137,8 @@ async def test_the_figures_are_those_of_celery_and_redis(
 ) -> None:
     """At one moment: one job runs, one is held ready, two are scheduled, eleven wait in ten lists, as Celery says too.
 
-    Then the worker is killed with its jobs: they stay in flight, and who comes after it does not run them.
+    Then the worker is killed with its jobs: they stay in flight, and who comes after it, and stops as it was told to,
+    does not run them.
     """
     clock = ShiftedClock()
     system = dataclasses.replace(celery(redis, "payroll_heavy", "exports"), min_workers=1, queue_depth=10)
@@ -192,6 +193,9 @@ async def test_the_figures_are_those_of_celery_and_redis(
         assert f"{told}2" in (await watched.until(None)).reading.degraded
         assert values(attempt, "worker_resident_memory_bytes") == {}
         done.touch()
+    await watched.attempt()  # hears that it stopped, so that it is not the one who fell silent last
+    await let_pass(redis, clock, HEARTBEAT_WINDOW_SECONDS + 1)
+    assert (await watched.attempt()).message == f"no Celery worker has sent a heartbeat for 10 s; {told}2"
 
 
 async def let_pass(redis: Redis, clock: ShiftedClock, seconds: float) -> None:
