@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from auraconnect_exporter import endpoints
 from auraconnect_exporter.model import Reason, Secret
 from auraconnect_exporter.probes.certificates import Trust, not_after
-from auraconnect_exporter.probes.http_api import contains
+from auraconnect_exporter.probes.http_api import certificate_part, contains
 from auraconnect_exporter.targets import Http
 from tests.builders import FakeClock, collectors
 from tests.probes.conftest import Watch
@@ -80,6 +80,14 @@ async def test_a_certificate_that_expires_soon_is_a_finding(tmp_path: Path, watc
         ("the certificate expires in 9.5 days",): (expiry(soon[0]), expiry(soon[0])),
         ("a certificate above the server's own expires in 9.5 days",): (expiry(signed[0]), expiry(authority[0])),
     }
+
+
+def test_a_certificate_of_another_form_costs_its_part(tmp_path: Path) -> None:
+    """Whatever OpenSSL has verified, the API is no worse for what we can't read."""
+    certificate, _ = self_signed(tmp_path, "localhost")
+    der = ssl.PEM_cert_to_DER_cert(certificate.read_text())
+    part = certificate_part([der, der[:40]], 0.0, DAY)
+    assert (part.samples, part.problem) == ((), "a certificate's expiry can't be read: the certificate is cut off")
 
 
 def test_authorities_are_read_once_for_all_targets(tmp_path: Path) -> None:

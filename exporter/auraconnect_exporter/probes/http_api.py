@@ -68,21 +68,13 @@ class HttpProbe(Probe):
             STATUS.sample(answer.status),
             *(PHASE.sample(seconds, phase) for phase, seconds in stopwatch.laps.items()),
         )
-        certificate = self._certificate(chain) if chain else None
+        certificate = certificate_part(chain, self._clock.time(), self._system.certificate_expires) if chain else None
         if problem := unexpected(answer, self._system):
             raise ProbeError(Reason.ERROR, problem, (*samples, *(certificate.samples if certificate else ())))
         seconds = sum(stopwatch.laps.values())
         slow = (f"the answer took {seconds:.2f} s",) if seconds > self._system.slow else ()
         request = Part("request", samples, slow)
         return Reading((request, certificate) if certificate else (request,))
-
-    def _certificate(self, chain: list[bytes]) -> Part:
-        expiries = [not_after(certificate) for certificate in chain]
-        first = min(expiries)
-        days = (first - self._clock.time()) / DAY
-        which = "the certificate" if first == expiries[0] else "a certificate above the server's own"
-        soon = (f"{which} expires in {days:.1f} days",) if days * DAY < self._system.certificate_expires else ()
-        return Part("certificate", (CERTIFICATE_EXPIRY.sample(expiries[0]), CHAIN_EXPIRY.sample(first)), soon)
 
     async def _untrusted_expiry(self, until: float) -> tuple[Sample, ...]:
         """Ask once more for the certificate that was not trusted: it may have expired. Nothing if that fails."""
@@ -111,6 +103,18 @@ def _headers(system: Http) -> list[tuple[str, str]]:
 def _host(url: HttpUrl) -> str:
     host = f"[{url.host}]" if ":" in url.host else url.host.encode("idna").decode()
     return host if url.port == (443 if url.tls else 80) else f"{host}:{url.port}"
+
+
+def certificate_part(chain: list[bytes], now: float, soon: float) -> Part:
+    """Return when the certificates expire, the server's own first in their chain; a finding if one does so soon."""
+    try:
+        expiries = [not_after(certificate) for certificate in chain]
+    except ValueError as error:
+        return Part("certificate", problem=f"a certificate's expiry can't be read: {error}")
+    first = min(expiries)
+    which = "the certificate" if first == expiries[0] else "a certificate above the server's own"
+    findings = (f"{which} expires in {(first - now) / DAY:.1f} days",) if first - now < soon else ()
+    return Part("certificate", (CERTIFICATE_EXPIRY.sample(expiries[0]), CHAIN_EXPIRY.sample(first)), findings)
 
 
 def unexpected(answer: Answer, system: Http) -> str:
