@@ -11,7 +11,7 @@ import re
 import socket
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -31,7 +31,7 @@ from auraconnect_exporter.probes.worker_metrics import MAX_WORKERS
 from auraconnect_exporter.targets import Workers
 from tests.builders import FakeClock, collectors
 from tests.probes.conftest import Watch
-from tests.probes.support import PASSWORD, ShiftedClock, Watched, celery, connected, value, values
+from tests.probes.support import PASSWORD, ShiftedClock, Watched, celery, connected, serving, value, values
 from tools.servers import Redis, Server
 
 CHANNEL = "/0.celeryev/worker.heartbeat"
@@ -325,6 +325,8 @@ async def test_a_missing_right_costs_its_part(redis: Redis, app: Celery, watch: 
             attempt = await watched.attempt()
         assert collectors(attempt) == {"queues": False, "in_flight": False, "workers": True}
         assert value(attempt, "worker_queue_depth", "exports") == 1
+        assert values(attempt, "worker_queue_oldest_job_age_seconds") == {}
+        assert values(attempt, "worker_jobs_in_progress") == {}
         (age, flight, _) = [part.problem for part in attempt.reading.parts]
         assert age.startswith("age of jobs: ")
         assert age.endswith(" has no permissions to run the 'lindex' command; asked again in an hour")
@@ -333,6 +335,40 @@ async def test_a_missing_right_costs_its_part(redis: Redis, app: Celery, watch: 
         assert {entry["object"]: entry["count"] for entry in denied} == dict.fromkeys(
             ["lindex", "time", "zcard", "zrange"], 1
         )
+
+
+async def test_a_slow_redis_is_asked_for_less(redis: Redis, app: Celery, watch: Watch) -> None:
+    """Each answer takes a third of the deadline: the depth and the workers are known, the rest is left."""
+    app.send_task("any", queue="exports")
+    delay = 0.0
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        behind, before = await asyncio.open_connection("127.0.0.1", redis.port)
+        back = asyncio.create_task(pump(behind, writer, lambda: delay))
+        try:
+            await pump(reader, before, lambda: 0.0)
+        finally:
+            back.cancel()
+            before.close()
+
+    async with serving(pass_on) as port:
+        system = celery(redis)
+        watched = watch(dataclasses.replace(system, server=dataclasses.replace(system.server, port=port)), timeout=1.6)
+        await heard(redis, watched, heartbeat())
+        delay = 0.5
+        attempt = await watched.attempt()
+        await watched.runner.close()
+    assert collectors(attempt) == {"queues": False, "in_flight": False, "workers": True}
+    assert (value(attempt, "worker_queue_depth", "exports"), value(attempt, "worker_online")) == (1, 1)
+    assert values(attempt, "worker_queue_oldest_job_age_seconds") == {}
+    assert values(attempt, "worker_jobs_in_progress") == {}
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: Callable[[], float]) -> None:
+    """Pass everything on, each piece after a while."""
+    while content := await reader.read(65536):
+        await asyncio.sleep(delay())
+        writer.write(content)
 
 
 async def in_flight(client: Client, tag: str) -> None:

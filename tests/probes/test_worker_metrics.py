@@ -40,9 +40,10 @@ def test_of_many_queues_a_few_are_named() -> None:
 
 
 def test_each_queue_has_its_depth_and_age() -> None:
-    """Two series a queue."""
-    samples = queue_samples([QueueFigures("a", 3, 1.5)])
+    """Two series a queue, one where the age is not known: 0 would say that nothing waits."""
+    samples = queue_samples([QueueFigures("a", 3, 1.5), QueueFigures("b", 2, None)])
     assert {(sample.metric.name, sample.label_values): sample.value for sample in samples} == {
         ("worker_queue_depth", ("a",)): 3.0,
+        ("worker_queue_depth", ("b",)): 2.0,
         ("worker_queue_oldest_job_age_seconds", ("a",)): 1.5,
     }

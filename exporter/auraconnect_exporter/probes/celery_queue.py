@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.connection import AbstractConnection
 
-from auraconnect_exporter.model import Part, Reading, Reason
+from auraconnect_exporter.model import Part, Reading, Reason, Sample
 from auraconnect_exporter.probes.base import Probe, ProbeError
 from auraconnect_exporter.probes.celery_in_flight import InFlight, in_progress, left_behind, waiting_ages
 from auraconnect_exporter.probes.celery_waiting import WaitingSince
@@ -42,6 +42,9 @@ from auraconnect_exporter.targets import Workers
 WAIT_SHARE: Final = 0.8
 """How much of the deadline a check waits for a first heartbeat."""
 
+DETAIL_SHARE: Final = 0.7
+"""How much of the deadline may have passed when jobs are still looked at one by one; a slow Redis is not down."""
+
 MAX_MESSAGES: Final = 5000
 """How many heartbeats are taken in at a time: those of all workers that are counted, for the longest backoff."""
 
@@ -63,7 +66,7 @@ class CeleryProbe(Probe):
 
     def __init__(self, system: Workers, timeout: float, monotonic: Callable[[], float], trust: Trust) -> None:
         self._system = system
-        self._patience = timeout * WAIT_SHARE
+        self._timeout = timeout
         self._monotonic = monotonic
         self._memory = WorkerMemory(monotonic)
         self._connector = Connector(system.server, trust)
@@ -78,10 +81,14 @@ class CeleryProbe(Probe):
 
     async def check(self) -> Reading:
         """Read the queues and listen for workers. Fails when there is no live worker."""
-        until = asyncio.get_running_loop().time() + self._patience
+        began = asyncio.get_running_loop().time()
+        until = began + self._timeout * WAIT_SHARE
         try:
             async with self._connector.connected() as connection:
-                lengths, age_problem, flight_problem = await self._read(connection)
+                lengths = await self._lengths(connection)
+                age_problem, flight_problem = await self._details(
+                    connection, lengths, began + self._timeout * DETAIL_SHARE
+                )
             try:
                 alive = await self._listen(until)
             except exceptions.ConnectionError:  # the subscription may have been cut since the last check
@@ -94,12 +101,10 @@ class CeleryProbe(Probe):
             await self.close()
             raise
         active = sum(heartbeat.active for heartbeat in alive)
-        queues = self._queues(lengths, active)
-        running = tuple(
-            JOBS_IN_PROGRESS.sample(count, queue)
-            for queue, count in in_progress(self._in_flight.jobs, self._system.queues).items()
-        )
-        abandoned = self._abandoned(active)
+        held = {} if flight_problem else waiting_ages(self._in_flight.jobs, active, self._monotonic())
+        queues = self._queues(lengths, None if age_problem else held)
+        running = () if flight_problem else self._running()
+        abandoned = () if flight_problem else self._abandoned(active)
         if not alive:
             message = "; ".join(
                 (f"no Celery worker has sent a heartbeat for {HEARTBEAT_WINDOW_SECONDS:g} s", *abandoned)
@@ -109,7 +114,7 @@ class CeleryProbe(Probe):
         return Reading(
             (
                 Part("queues", queue_samples(queues), queue_findings(self._system, queues), age_problem),
-                Part("in_flight", running, abandoned, flight_problem),
+                Part("in_flight", running, abandoned, flight_problem or self._in_flight.problem),
                 Part(
                     "workers", (ONLINE.sample(len(alive)), *worker_samples(alive), *memory), self._missing(len(alive))
                 ),
@@ -125,28 +130,43 @@ class CeleryProbe(Probe):
         if client is not None:
             await client.aclose()
 
-    async def _read(self, connection: AbstractConnection) -> tuple[dict[str, int], str, str]:
-        """Return the length of each list, and why the age of jobs and those in flight can't be told, if so."""
+    async def _lengths(self, connection: AbstractConnection) -> dict[str, int]:
+        """Return the length of each list."""
         keys = [key for lists in self._lists.values() for key in lists]
-        lengths = dict(zip(keys, await ask(connection, [("LLEN", key) for key in keys]), strict=True))
+        return dict(zip(keys, await ask(connection, [("LLEN", key) for key in keys]), strict=True))
+
+    async def _details(
+        self, connection: AbstractConnection, lengths: Mapping[str, int], until: float
+    ) -> tuple[str, str]:
+        """Look at jobs that wait and at those in flight; return why the former, and the latter, are not known."""
         now = self._monotonic()
         unless_refused = self._refusals.unless_refused
-        waiting = await unless_refused("age of jobs", lambda: self._waiting.look(connection, lengths, now))
-        in_flight = await unless_refused("jobs in flight", lambda: self._in_flight.look(connection, now))
-        return lengths, waiting, in_flight or self._in_flight.problem
+        age, in_flight = "age of jobs: Redis is too slow", "jobs in flight: Redis is too slow"
+        try:
+            async with asyncio.timeout_at(until):
+                age = await unless_refused("age of jobs", lambda: self._waiting.look(connection, lengths, now))
+                in_flight = await unless_refused("jobs in flight", lambda: self._in_flight.look(connection, now))
+        except TimeoutError:
+            pass
+        return age, in_flight
 
-    def _queues(self, lengths: Mapping[str, int], active: int) -> list[QueueFigures]:
-        """Return the queues as they are: jobs that wait in Redis, or in the hands of a worker that is busy."""
+    def _queues(self, lengths: Mapping[str, int], held: Mapping[str, float] | None) -> list[QueueFigures]:
+        """Return the queues as they are; ``held`` is how long jobs have waited in workers, None if no age is known."""
         now = self._monotonic()
-        held = waiting_ages(self._in_flight.jobs, active, now)
         return [
             QueueFigures(
                 queue,
                 waiting=sum(lengths[key] for key in lists),
-                oldest_age=max(held.get(queue, 0.0), *(self._waiting.age(key, now) for key in lists)),
+                oldest_age=None
+                if held is None
+                else max(held.get(queue, 0.0), *(self._waiting.age(key, now) for key in lists)),
             )
             for queue, lists in self._lists.items()
         ]
+
+    def _running(self) -> tuple[Sample, ...]:
+        counts = in_progress(self._in_flight.jobs, self._system.queues)
+        return tuple(JOBS_IN_PROGRESS.sample(count, queue) for queue, count in counts.items())
 
     def _abandoned(self, active: int) -> tuple[str, ...]:
         """Say so when a worker has fallen silent and jobs from before are still in flight."""

@@ -50,35 +50,32 @@ MAX_FINDINGS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class QueueFigures:
-    """One queue at one moment: jobs that wait, and for how many seconds the oldest has."""
+    """One queue at one moment: jobs that wait, and for how many seconds the oldest has, None where nobody knows."""
 
     name: str
     waiting: int
-    oldest_age: float
+    oldest_age: float | None
 
 
 def queue_samples(queues: Iterable[QueueFigures]) -> tuple[Sample, ...]:
     """Return what queues show."""
-    return tuple(
-        sample
-        for queue in queues
-        for sample in (
-            QUEUE_DEPTH.sample(queue.waiting, queue.name),
-            OLDEST_JOB_AGE.sample(queue.oldest_age, queue.name),
-        )
+    queues = tuple(queues)
+    ages = ((queue.name, queue.oldest_age) for queue in queues)
+    return (
+        *(QUEUE_DEPTH.sample(queue.waiting, queue.name) for queue in queues),
+        *(OLDEST_JOB_AGE.sample(age, name) for name, age in ages if age is not None),
     )
 
 
 def queue_findings(system: Workers, queues: Iterable[QueueFigures]) -> tuple[str, ...]:
     """Say which queues have an old job or are too long, the worst first."""
     queues = tuple(queues)
-    old = sorted(
-        (queue for queue in queues if queue.oldest_age > system.queue_age), key=lambda queue: -queue.oldest_age
-    )
+    ages = ((queue.oldest_age or 0.0, queue.name) for queue in queues)
+    old = sorted(((age, name) for age, name in ages if age > system.queue_age), reverse=True)
     limit = system.queue_depth
     long = sorted((queue for queue in queues if limit and queue.waiting > limit), key=lambda queue: -queue.waiting)
     return (
-        *_first_few(f"a job of {queue.name} has waited for {queue.oldest_age:.0f} s" for queue in old),
+        *_first_few(f"a job of {name} has waited for {age:.0f} s" for age, name in old),
         *_first_few(f"{queue.waiting} jobs wait in {queue.name}" for queue in long),
     )
 
