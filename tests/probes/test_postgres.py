@@ -10,7 +10,7 @@ import re
 import shutil
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import psycopg
@@ -24,8 +24,10 @@ from tests.builders import FakeClock, collectors, problems
 from tests.probes.conftest import Watch
 from tests.probes.support import (
     PASSWORD,
+    Leaks,
     close_at_once,
     database,
+    issued,
     say_garbage,
     say_nothing,
     self_signed,
@@ -300,6 +302,97 @@ async def test_a_stranger_is_told_apart_by_what_is_said(watch: Watch) -> None:
             assert attempt.reason is reason, (mode, attempt)
 
 
+@contextlib.asynccontextmanager
+async def slowed(port: int, pause: list[float]) -> AsyncIterator[int]:
+    """Lead to a server, whose every answer waits as long as ``pause`` says at that moment; yields the port."""
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, waits: list[float]) -> None:
+        while data := await reader.read(65536):
+            await asyncio.sleep(waits[0])
+            writer.write(data)
+        writer.close()
+
+    async def lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            await asyncio.gather(pump(reader, back, [0.0]), pump(there, writer, pause))
+        finally:
+            back.close()
+
+    async with serving(lead) as leading:
+        yield leading
+
+
+async def test_a_server_that_has_become_slow_is_degraded_and_not_down(postgres: PostgreSQL, watch: Watch) -> None:
+    """What it is asked fits the time that there is; who comes anew is too late; and it is well again by itself."""
+    pause = [0.0]
+    async with slowed(postgres.port, pause) as port:
+        server = endpoints.postgres(f"postgresql://postgres:{PASSWORD}@127.0.0.1:{port}/postgres?sslmode=disable")
+        watched, newcomer = (watch(Postgres(server, slow=0.2, statements=False), timeout=0.8) for _ in range(2))
+        assert (await watched.attempt()).reading.degraded == ()
+        pause[0] = 0.4  # of 2 s it would be one
+        for _ in range(2 * CHECKS_PER_CONNECTION):
+            attempt = await watched.attempt()
+            assert attempt.ok
+            (finding,) = attempt.reading.degraded
+            assert re.fullmatch(r"a trivial query took 0\.4\d s", finding)
+            assert problems(attempt)["activity"] == "the server is so slow that no time was left to ask"
+        assert (await newcomer.attempt()).reason is Reason.TIMEOUT
+        pause[0] = 0.0
+        for one in (watched, newcomer):
+            for _ in range(2 * CHECKS_PER_CONNECTION):
+                attempt = await one.attempt()
+                assert attempt.ok
+            assert (attempt.reading.degraded, problems(attempt)) == ((), {})
+
+
+async def test_connecting_that_is_slow_is_a_finding(postgres: PostgreSQL, watch: Watch) -> None:
+    """It stands until the next connect, so that every check says the same."""
+    pause = [0.05]
+    async with slowed(postgres.port, pause) as port:
+        server = endpoints.postgres(f"postgresql://postgres:{PASSWORD}@127.0.0.1:{port}/postgres?sslmode=disable")
+        watched = watch(Postgres(server, slow=0.12, statements=False))
+        for _ in range(CHECKS_PER_CONNECTION):
+            (finding,) = (await watched.attempt()).reading.degraded
+            assert re.fullmatch(r"connecting took 0\.\d\d s", finding)
+            pause[0] = 0.0
+        assert (await watched.attempt()).reading.degraded == ()
+
+
+async def test_no_fault_leaves_anything_behind(postgres: PostgreSQL, admin: psycopg.Connection, watch: Watch) -> None:
+    """Frozen, killed, cut off, locked out, full, its catalog locked: afterwards no descriptor and no task is left."""
+    admin.execute(f"CREATE ROLE plain LOGIN PASSWORD '{PASSWORD}'")
+    watched = watch(as_role(postgres, "plain"), timeout=0.6)
+    await watched.attempt()
+    leaks = Leaks()
+    seen = set()
+
+    async def fails() -> None:
+        seen.update({(await watched.attempt()).reason for _ in range(CHECKS_PER_CONNECTION)} - {None})
+
+    for _ in range(2):
+        with exhausted(postgres):
+            await fails()
+        admin.execute("ALTER ROLE plain NOLOGIN")
+        await fails()
+        admin.execute("ALTER ROLE plain LOGIN")
+        await watched.until(None)
+        with admin.transaction():
+            admin.execute("LOCK TABLE pg_database IN ACCESS EXCLUSIVE MODE")
+            await fails()
+        await watched.until(None)
+        postgres.freeze()
+        await fails()
+        postgres.thaw()
+        await watched.until(None)
+    postgres.kill()
+    await fails()
+    postgres.start()
+    await watched.until(None)
+    assert seen == {Reason.REFUSED, Reason.AUTH, Reason.QUERY, Reason.TIMEOUT}
+    assert await leaks.found() == {}
+
+
 async def test_a_locked_catalog_is_a_query_failure(
     postgres: PostgreSQL, admin: psycopg.Connection, watch: Watch
 ) -> None:
@@ -313,10 +406,8 @@ async def test_a_locked_catalog_is_a_query_failure(
     assert "lock timeout" in attempt.message
 
 
-@pytest.fixture
-def certificate(postgres: PostgreSQL, admin: psycopg.Connection, tmp_path: Path) -> Path:
-    """Make the server speak TLS, as `localhost`; returns the certificate to trust."""
-    made, key = self_signed(tmp_path, "localhost")
+def serve_tls(postgres: PostgreSQL, admin: psycopg.Connection, made: Path, key: Path) -> None:
+    """Make the server speak TLS with a certificate, and wait until it does."""
     data = postgres.socket_folder / "data"
     owner = data.stat()
     for source, name in ((made, "server.crt"), (key, "server.key")):
@@ -327,7 +418,15 @@ def certificate(postgres: PostgreSQL, admin: psycopg.Connection, tmp_path: Path)
     admin.execute("SELECT pg_reload_conf()")
     while True:
         with contextlib.suppress(psycopg.OperationalError), psycopg.connect(postgres.dsn, sslmode="require"):
-            return made
+            return
+
+
+@pytest.fixture
+def certificate(postgres: PostgreSQL, admin: psycopg.Connection, tmp_path: Path) -> Path:
+    """Make the server speak TLS, as `localhost`; returns the certificate to trust."""
+    made, key = self_signed(tmp_path, "localhost")
+    serve_tls(postgres, admin, made, key)
+    return made
 
 
 @pytest.mark.parametrize(
@@ -357,6 +456,19 @@ async def test_a_certificate_of_nobody_we_trust_is_a_tls_failure(
         url = f"postgresql://postgres:{PASSWORD}@localhost:{postgres.port}/postgres?{options}"
         attempt = await watch(Postgres(endpoints.postgres(url), slow=60.0)).attempt()
         assert attempt.reason is Reason.TLS, attempt
+
+
+async def test_an_expired_certificate_is_a_tls_failure_where_it_is_verified(
+    postgres: PostgreSQL, admin: psycopg.Connection, tmp_path: Path, watch: Watch
+) -> None:
+    """Whoever verifies is told so; whoever only wants encryption is let in."""
+    expired, key = issued(tmp_path, "localhost", days=-1)
+    serve_tls(postgres, admin, expired, key)
+    url = f"postgresql://postgres:{PASSWORD}@localhost:{postgres.port}/postgres"
+    for options, reason in ((f"sslmode=verify-full&sslrootcert={expired}", Reason.TLS), ("sslmode=require", None)):
+        attempt = await watch(Postgres(endpoints.postgres(f"{url}?{options}"), slow=60.0)).attempt()
+        assert attempt.reason is reason, attempt
+        assert ("certificate verify failed" in attempt.message) is (reason is Reason.TLS)
 
 
 async def test_a_server_without_tls_is_a_tls_failure_where_tls_is_required(postgres: PostgreSQL, watch: Watch) -> None:

@@ -22,7 +22,7 @@ def make_probe(target: Target, clock: Clock, trust: Trust) -> Probe:
         case Postgres() as system:
             probe = PostgresProbe(system, target.timeout, clock)
         case PgBouncer() as system:
-            probe = PgBouncerProbe(system, clock.monotonic)
+            probe = PgBouncerProbe(system, target.timeout, clock.monotonic)
         case Redis() as system:
             probe = RedisProbe(system, clock.monotonic, trust)
         case Http() as system:

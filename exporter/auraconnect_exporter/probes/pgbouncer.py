@@ -31,9 +31,9 @@ class PgBouncerProbe(Probe):
 
     collectors = ("latency", "pools")
 
-    def __init__(self, system: PgBouncer, monotonic: Callable[[], float]) -> None:
+    def __init__(self, system: PgBouncer, timeout: float, monotonic: Callable[[], float]) -> None:
         self._system = system
-        self._session = Session(system.server, monotonic)
+        self._session = Session(system.server, timeout, monotonic)
 
     async def check(self) -> Reading:
         """Ask for the version, which is little, then for the pools."""
@@ -61,10 +61,9 @@ class PgBouncerProbe(Probe):
 def pools_part(pools: Sequence[Mapping[str, Any]], longest_wait: float) -> Part:
     """Turn the rows of SHOW POOLS, one a database and user, into samples and a finding."""
     real = [pool for pool in pools if pool["database"] != CONSOLE]
-    waits = {pool["database"]: pool["maxwait"] + pool.get("maxwait_us", 0) / 1e6 for pool in real}
-    first = max(waits, key=waits.__getitem__, default=None)
-    wait = waits[first] if first is not None else 0.0
-    findings = (f"a client has waited {wait:.1f} s for a connection to {first}",) if wait > longest_wait else ()
+    waits = [(pool["maxwait"] + pool.get("maxwait_us", 0) / 1e6, pool["database"]) for pool in real]
+    wait, database = max(waits, default=(0.0, ""))
+    findings = (f"a client has waited {wait:.1f} s for a connection to {database}",) if wait > longest_wait else ()
     return Part(
         "pools",
         (

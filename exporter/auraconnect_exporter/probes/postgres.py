@@ -39,7 +39,7 @@ class PostgresProbe(Probe):
         self._system = system
         self._timeout = timeout
         self._monotonic = clock.monotonic
-        self._session = Session(system.server, clock.monotonic)
+        self._session = Session(system.server, timeout, clock.monotonic)
         collectors = (
             *Activity(system).collectors(),
             *Replication(system.replication_lag, clock.monotonic).collectors(),

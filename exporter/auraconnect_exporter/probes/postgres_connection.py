@@ -24,17 +24,23 @@ CHECKS_PER_CONNECTION: Final = 2
 """A connection serves so many checks and is then renewed: a kept one knows nothing of a changed password or of a
 server that takes no more connections, which is down for everybody who comes."""
 
+CONNECT_ROUND_TRIPS: Final = 5
+"""To ask for TLS, to greet, and to prove that one has the password. A server so slow that these can't fit into a check
+is asked on the connection that there is: slow is not down."""
+
 Rows = list[TupleRow]
 
 
 class Session:
     """Opens, renews and closes the one connection of a probe."""
 
-    def __init__(self, server: PostgresServer, monotonic: Callable[[], float]) -> None:
+    def __init__(self, server: PostgresServer, timeout: float, monotonic: Callable[[], float]) -> None:
         self._connect_arguments = connect_arguments(server)
+        self._timeout = timeout
         self._monotonic = monotonic
         self._connection: psycopg.AsyncConnection[TupleRow] | None = None
         self._checks = 0
+        self._query_seconds = 0.0
         self._interrupted = False
         self.connect_seconds = 0.0
         """How long the last connect took."""
@@ -56,7 +62,8 @@ class Session:
         failure: a new one is tried.
         """
         self._interrupted = False
-        if self._connection is not None and self._checks < CHECKS_PER_CONNECTION:
+        can_be_renewed = CONNECT_ROUND_TRIPS * self._query_seconds < self._timeout
+        if self._connection is not None and (self._checks < CHECKS_PER_CONNECTION or not can_be_renewed):
             self._checks += 1
             try:
                 return await self._timed(statement)
@@ -126,7 +133,8 @@ class Session:
     async def _timed(self, statement: str) -> float:
         begun = self._monotonic()
         await self.query(statement)
-        return self._monotonic() - begun
+        self._query_seconds = self._monotonic() - begun
+        return self._query_seconds
 
 
 def begin(milliseconds: int) -> str:

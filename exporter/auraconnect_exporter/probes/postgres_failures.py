@@ -15,7 +15,7 @@ _CONNECT_FAILURES: Final = (
     (Reason.PROTOCOL, ("received invalid response", "expected authentication")),
     (Reason.TLS, ("root certificate file",)),
     (Reason.AUTH, ("authentication failed", "no password supplied", "pg_hba.conf", "does not exist")),
-    (Reason.AUTH, ("not permitted to log in", "permission denied", "no such user", "no such database")),
+    (Reason.AUTH, ("not permitted to log in", "permission denied", "no such user", "no such database", "not allowed")),
     (Reason.REFUSED, ("too many clients", "remaining connection slots", "too many connections")),
     (Reason.REFUSED, ("is starting up", "is shutting down", "recovery mode", "accepting connections")),
     (Reason.REFUSED, ("max_client_conn", "server_login_retry", "cannot connect to server")),  # PgBouncer
