@@ -87,12 +87,22 @@ class Stack:
 
     def tell_that_it_is_over(self, **labels: str) -> None:
         """Tell Alertmanager that an alert is resolved, as Prometheus does again and again for 15 minutes."""
-        alert = {"labels": labels, "endsAt": datetime.now(UTC).isoformat()}
-        request = urllib.request.Request(
-            f"{self.alertmanager.url}/api/v2/alerts",
-            json.dumps([alert]).encode(),
-            {"Content-Type": "application/json"},
+        self._tell({"labels": labels, "endsAt": datetime.now(UTC).isoformat()})
+
+    def repeat(self, alertname: str) -> None:
+        """Tell Alertmanager of the alerts of this name that Prometheus fires, as that does once a minute."""
+        alerts = json.loads(get(f"{self.prometheus.url}/api/v1/alerts"))["data"]["alerts"]
+        self._tell(
+            *(
+                {"labels": alert["labels"], "annotations": alert["annotations"], "startsAt": alert["activeAt"]}
+                for alert in alerts
+                if alert["labels"]["alertname"] == alertname
+            )
         )
+
+    def _tell(self, *alerts: Mapping[str, Any]) -> None:
+        url, body = f"{self.alertmanager.url}/api/v2/alerts", json.dumps(alerts).encode()
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
         _opener.open(request, timeout=5).close()
 
     def wait_for_flush(self, pages: int = 1, timeout: float = 60.0) -> None:
