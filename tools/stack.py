@@ -37,10 +37,16 @@ _WATCHED = {
 
 
 class Stack:
-    """The folders and ports of one run, and what it starts in them. `say` prints one sentence."""
+    """The folders and ports of one run, and what it starts in them. `say` prints one sentence.
 
-    def __init__(self, root: Path, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
+    `api` are the addresses of an API that exposes metrics of its own, beside those in `prometheus/targets`.
+    """
+
+    def __init__(
+        self, root: Path, environ: Mapping[str, str], say: Callable[[str], None], api: Sequence[str] = ()
+    ) -> None:
         self.root, self.build, self.environ, self.say = root, root / "build", environ, say
+        self.api = api
         self.ports = dict(_PORTS)
 
     def choose_ports(self) -> None:
@@ -77,6 +83,9 @@ class Stack:
         """Return Prometheus, not started, on the derived `build/prometheus.yml`. Raises ServerUnavailable."""
         source = self.root / "prometheus/prometheus.yml"
         config = derive.relocate(_load(source), source.parent, self.addresses)
+        if self.api:
+            (job,) = (job for job in config["scrape_configs"] if job["job_name"] == "auraconnect-api")
+            job["static_configs"] = [{"targets": list(self.api), "labels": {"service": "auraconnect-api"}}]
         config["rule_files"] = [str(path) for path in self._rule_files(config.get("rule_files", []))]
         prometheus = Prometheus(self.build, _dump(self.build / "prometheus.yml", config), port=self.ports["prometheus"])
         prometheus.log = self.build / "logs/prometheus.log"
@@ -216,7 +225,7 @@ def _dump(path: Path, config: Mapping[str, Any]) -> Path:
     return path
 
 
-def _stop_on_signals() -> None:
+def stop_on_signals() -> None:
     """Make SIGINT, SIGTERM and SIGHUP unwind the program once; a second one can't interrupt the unwinding."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -233,7 +242,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the stack with the configuration file that the first argument or `$CONFIG_FILE` names, if any."""
     named = arguments[0] if arguments else os.environ.get("CONFIG_FILE", "")
     config = Path(named).absolute() if named else None
-    _stop_on_signals()
+    stop_on_signals()
     try:
         return run(Stack(ROOT, os.environ, lambda text: print(text, flush=True)), config)
     except KeyboardInterrupt:
