@@ -132,8 +132,8 @@ class RedisProbe(Probe):
         if wanted is None and self._server.user not in {None, "default"}:
             return Part(
                 "acl",
-                problem="INFO does not count denied access, as Redis 7.2 does: "
-                "let the user run ACL LOG (+acl|log) and set acl_log: true; or set acl_log: false",
+                absent="INFO does not count denied access, as Redis 7.2 does; "
+                "to read ACL LOG instead, let the user run it (+acl|log) and set acl_log: true",
             )
         if wanted is False or now - self._acl_read < ACL_LOG_SECONDS:
             return self._acl
