@@ -1,7 +1,7 @@
 # The two commands are ./run and ./test; these are the rest, and short names.
 python := .venv/bin/python
 
-.PHONY: help run test lint lock mutation golden golden-scrape boards rules-package bench bench-api bench-page bench-rules bench-store exactly-once clean
+.PHONY: help run test lint lock mutation golden golden-scrape boards rules-package bench bench-api bench-page bench-rules bench-store exactly-once soak clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,9 @@ bench-rules: ## what the rules cost Prometheus over a large system
 
 bench-store: ## is the store as quick with a million errors as with a thousand, on both engines
 	PYTHONPATH=exporter:. $(python) -m benchmarks.store
+
+soak: ## a day of probes in minutes, while what they watch breaks: nothing may leak
+	PYTHONPATH=exporter:. $(python) -m tests.soak.probes
 
 exactly-once: ## 10,000 deliveries to a process that is killed again and again, on both engines (minutes)
 	PYTHONPATH=exporter:. $(python) -m benchmarks.exactly_once

@@ -1,6 +1,6 @@
 """Measure ours beside the four exporters that it replaces, and how it grows with targets and with series.
 
-    python -m benchmarks.exporters [--seconds 300] [--targets 10 100 300] [--series 1000 10000]
+    python -m benchmarks.exporters [--seconds 300] [--warm-up 10] [--targets 10 100 300] [--series 1000 10000]
 
 1. A real PostgreSQL, a real Redis and a small HTTP server are watched by node, postgres, redis and blackbox exporter,
    and by ours. For so many seconds a client asks each every 5 s, as Prometheus does: on a kept connection, for
@@ -347,7 +347,7 @@ def _text(one: Watched) -> str:
     return (gzip.decompress(one.body) if one.body[:2] == b"\x1f\x8b" else one.body).decode()
 
 
-def beside(folder: Path, postgres: PostgreSQL, redis: Redis, api: str, seconds: float) -> tuple[str, bool]:
+def beside(folder: Path, postgres: PostgreSQL, redis: Redis, api: str, options: argparse.Namespace) -> tuple[str, bool]:
     """Measure ours beside the four."""
     sections = {
         "database": [{"name": "primary", "url": postgres.dsn}],
@@ -355,12 +355,12 @@ def beside(folder: Path, postgres: PostgreSQL, redis: Redis, api: str, seconds: 
         "api": [{"name": "api", "url": api}],
     }
     with the_four(folder, postgres, redis, api) as four, ours(folder / "ours", sections) as own:
-        time.sleep(2 * EVERY)
-        costs, _ = measure([*four, own], seconds)
+        time.sleep(options.warm_up)
+        costs, _ = measure([*four, own], options.seconds)
     return beside_report(costs)
 
 
-def with_targets(folder: Path, systems: Mapping[str, str], count: int, seconds: float) -> Grown:
+def with_targets(folder: Path, systems: Mapping[str, str], count: int, options: argparse.Namespace) -> Grown:
     """Measure ours with so many targets, a third of each kind."""
     kinds = list(systems)
     sections: dict[str, list[dict[str, str]]] = {kind: [] for kind in (*kinds, "host")}
@@ -368,13 +368,13 @@ def with_targets(folder: Path, systems: Mapping[str, str], count: int, seconds: 
         kind = kinds[number % len(kinds)]
         sections[kind].append({"name": f"target-{number}", "url": systems[kind]})
     with ours(folder / f"targets-{count}", sections) as own:
-        time.sleep(2 * EVERY)
+        time.sleep(options.warm_up)
         with idle_loop() as idle:
-            costs, late = measure([own], seconds)
+            costs, late = measure([own], options.seconds)
     return Grown(count, costs[OURS], percentile(late), percentile(idle))
 
 
-def with_series(folder: Path, redis: Redis, count: int, seconds: float) -> Cost:
+def with_series(folder: Path, redis: Redis, count: int, options: argparse.Namespace) -> Cost:
     """Measure ours with about so many series, of arq's queues, each with a worker."""
     with redis_client.Redis.from_url(redis.url) as client:
         for number in range(QUEUES):
@@ -383,8 +383,8 @@ def with_series(folder: Path, redis: Redis, count: int, seconds: float) -> Cost:
     targets = max(1, round(count / (3 * QUEUES)))
     entries = [{"name": f"arq-{number}", "kind": "arq", "url": redis.url, "queues": names} for number in range(targets)]
     with ours(folder / f"series-{count}", {"workers": entries, "host": []}) as own:
-        time.sleep(2 * EVERY)
-        costs, _ = measure([own], seconds)
+        time.sleep(options.warm_up)
+        costs, _ = measure([own], options.seconds)
     return costs[OURS]
 
 
@@ -392,6 +392,7 @@ def main(arguments: Sequence[str]) -> int:
     """Measure and print; see the module."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.exporters", description="Ours beside four exporters.")
     parser.add_argument("--seconds", type=float, default=300.0, help="of each measurement")
+    parser.add_argument("--warm-up", type=float, default=2 * EVERY, help="seconds before it")
     parser.add_argument("--targets", type=int, nargs="*", default=[10, 100, 300])
     parser.add_argument("--series", type=int, nargs="*", default=[1000, 10_000])
     options = parser.parse_args(arguments)
@@ -408,13 +409,13 @@ def main(arguments: Sequence[str]) -> int:
             Redis(folder, settings=["maxclients 2000"]) as redis,
             small_api(folder) as api,
         ):
-            table, good = beside(folder, postgres, redis, api, options.seconds)
+            table, good = beside(folder, postgres, redis, api, options)
             print(table, end="\n\n", flush=True)
             systems = {"database": postgres.dsn, "redis": redis.url, "api": api}
-            grown = [with_targets(folder, systems, count, options.seconds) for count in options.targets]
+            grown = [with_targets(folder, systems, count, options) for count in options.targets]
             table, bounded = growth_report(grown)
             print(table, end="\n\n", flush=True)
-            print(series_report([with_series(folder, redis, count, options.seconds) for count in options.series]))
+            print(series_report([with_series(folder, redis, count, options) for count in options.series]))
     return 0 if good and bounded else 1
 
 
