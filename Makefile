@@ -1,7 +1,7 @@
 # The two commands are ./run and ./test; these are the rest, and short names.
 python := .venv/bin/python
 
-.PHONY: help run test lint lock mutation golden golden-scrape boards rules-package bench bench-api bench-page bench-rules bench-store exactly-once soak clean
+.PHONY: help run test lint lock mutation golden golden-scrape boards rules-package bench bench-api bench-page bench-rules bench-store exactly-once request-log soak clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -61,6 +61,9 @@ soak: ## a day of probes in minutes, while what they watch breaks: nothing may l
 
 exactly-once: ## 10,000 deliveries to a process that is killed again and again, on both engines (minutes)
 	PYTHONPATH=exporter:. $(python) -m benchmarks.exactly_once
+
+request-log: ## a million requests, late and around kills of the exporter: each once; and what counting costs (minutes)
+	PYTHONPATH=exporter:. $(python) -m benchmarks.request_log
 
 clean: ## remove what the commands made here
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -29,7 +29,7 @@ LATE: Final = 60 * SECOND
 WATCHED: Final = 900 * SECOND
 """How much older a row may be that is noticed, and counted as dropped."""
 
-WATCH_EVERY: Final = 300 * SECOND
+WATCH_EVERY: Final = 60 * SECOND
 """How often it is looked for such rows."""
 
 SLICE: Final = 60 * SECOND
