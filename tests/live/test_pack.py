@@ -30,9 +30,9 @@ REQUESTS = ("ErrorRateCritical", "ResponseTimeCritical")
 
 
 @contextmanager
-def api(folder: Path) -> Iterator[HTTPServer]:
-    """Start the API on a free port."""
-    port = free_port()
+def api(folder: Path, port: int | None = None) -> Iterator[HTTPServer]:
+    """Start the API, on a free port unless one is given."""
+    port = port or free_port()
     command = [sys.executable, "-m", "uvicorn", "tests.live.api:app", f"--port={port}", "--no-access-log"]
     with HTTPServer("api", command, folder / "api.log", url=f"http://127.0.0.1:{port}") as server:
         yield server

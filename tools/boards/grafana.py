@@ -47,7 +47,7 @@ def dashboard(board: Board, boards: Iterable[Board]) -> Json:
         "id": None,
         "links": _links(board, boards),
         "panels": _panels(board.rows),
-        "refresh": "10s",
+        "refresh": board.refresh,
         "schemaVersion": 39,
         "tags": ["auraconnect"],
         "templating": {"list": _variables(board.variables)},

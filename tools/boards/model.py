@@ -163,6 +163,7 @@ class Board:
     rows: tuple[Row, ...]
     variables: tuple[Variable, ...] = ()
     since: str = "now-3h"
+    refresh: str = "10s"
 
     @property
     def panels(self) -> tuple[Panel, ...]:

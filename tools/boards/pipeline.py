@@ -8,6 +8,15 @@ from tools.boards.queries import CIRCUIT, GOOD, REACHED, limit, or_unknown
 
 _JOBS: Final = "auraconnect-exporter|auraconnect-api|prometheus|alertmanager"
 
+
+def _messages(counter: str) -> str:
+    """Return messages per minute by channel, of those channels that have ever sent one."""
+    return (
+        f"60 * max by (integration) (sum by (instance, integration) (rate({counter}[$__rate_interval])))"
+        " and on (integration) alertmanager_notifications_total > 0"
+    )
+
+
 UP: Final = (
     WATCHING,
     Timeline(
@@ -91,6 +100,12 @@ PROBES: Final = (
                     "auraconnect_collector_success",
                 ),
                 "{{component}} {{target}}: {{collector}}",
+            ),
+            Query(
+                or_unknown(
+                    "max by (table) (auraconnect_request_log_success)", "table", "auraconnect_request_log_success"
+                ),
+                "the API's table {{table}}",
             ),
         ),
         states=GOOD,
@@ -177,13 +192,11 @@ DELIVERY: Final = (
         unit="short",
         queries=(
             Query(
-                "60 * max by (integration) (sum by (instance, integration) "
-                "(rate(alertmanager_notifications_total[$__rate_interval]))) > 0",
+                _messages("alertmanager_notifications_total"),
                 "{{integration}}",
             ),
             Query(
-                "60 * max by (integration) (sum by (instance, integration) "
-                "(rate(alertmanager_notifications_failed_total[$__rate_interval]))) > 0",
+                _messages("alertmanager_notifications_failed_total"),
                 "{{integration}}: failed",
             ),
         ),

@@ -184,6 +184,7 @@ BOARD: Final = Board(
     title="AuraConnect · Escalation and response",
     description="Whether somebody takes care of alerts, how soon, and who had to be told because nobody did.",
     since="now-7d",
+    refresh="1m",
     rows=(
         Row("Now", NOW),
         Row("Were we in time?", TARGETS),
