@@ -102,6 +102,7 @@ async def test_a_slow_or_broken_backup_query_costs_only_its_part(
         ("SELECT pg_sleep(5)", "canceling statement due to statement timeout"),
         ("WITH gone AS (DELETE FROM orders RETURNING 1) SELECT 1", "cannot execute SELECT in a read-only transaction"),
         ("SELECT max(finished) FROM backups", "canceling statement due to lock timeout"),
+        ("SELECT timestamptz 'infinity'", "timestamp too large (after year 10K): 'infinity'"),
         ("SELECT max(finished) FROM nowhere", 'relation "nowhere" does not exist'),
     ):
         watched = watch(Postgres(server, slow=60.0, statements=False, backup_query=query), timeout=0.8)
@@ -111,6 +112,20 @@ async def test_a_slow_or_broken_backup_query_costs_only_its_part(
         assert attempt.ok
         assert problems(attempt) == {"backup": problem}
         assert (await watched.attempt()).ok
+
+
+async def test_a_collector_that_can_make_nothing_of_an_answer_costs_only_its_part(
+    postgres: PostgreSQL, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of ours, or a view that has changed, is no outage of the database."""
+
+    def broken(rows: list[tuple[object, ...]]) -> Part:
+        return Part("xid", degraded=(str(rows[1][1]),))
+
+    monkeypatch.setattr("auraconnect_exporter.probes.postgres_upkeep.xid", broken)
+    attempt = await watch(database(postgres)).attempt()
+    assert attempt.ok
+    assert problems(attempt) == {"xid": "the server's answer makes no sense"}
 
 
 async def test_what_costs_more_is_read_once_a_minute(

@@ -56,6 +56,8 @@ class TestProgram:
             ("promtool", "newest", r"promtool, version 3\."),
             ("amtool", "oldest", r"amtool, version 0\.25\."),
             ("amtool", "newest", r"amtool, version 0\.3"),
+            ("postgres", "oldest", r"postgres \(PostgreSQL\) 1[34]\."),
+            ("postgres", "newest", r"postgres \(PostgreSQL\) 1[89]"),
         ],
     )
     def test_a_release_is_the_same_version_everywhere(self, name: str, release: str, version: str) -> None:
