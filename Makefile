@@ -1,7 +1,7 @@
 # The two commands are ./run and ./test; these are the rest, and short names.
 python := .venv/bin/python
 
-.PHONY: help run test lint lock mutation golden golden-scrape boards rules-package bench bench-api bench-page bench-rules bench-store exactly-once request-log soak clean
+.PHONY: help run test lint lock mutation screenshots golden golden-scrape boards rules-package bench bench-api bench-page bench-rules bench-store exactly-once request-log soak clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,9 @@ lock: ## pin the newest versions of all dependencies (needs uv)
 
 mutation: ## change the rules in one place at a time, and see whether a test notices (about half an hour)
 	PYTHONPATH=. $(python) -m tools.mutation
+
+screenshots: ## take the pictures of the pages that the README shows
+	PYTHONPATH=exporter:. $(python) -m tests.browser.screenshots
 
 golden: ## write anew what each channel says in each case (then read the difference)
 	PYTHONPATH=.:exporter $(python) -m tests.pack.golden

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,13 +58,21 @@ class Site:
             if view.state.last is not None
         )
 
-    async def fire(self, alertname: str, severity: str, *, seconds_ago: float = 60.0, **labels: str) -> None:
+    async def fire(
+        self,
+        alertname: str,
+        severity: str,
+        *,
+        seconds_ago: float = 60.0,
+        annotations: Mapping[str, str] | None = None,
+        **labels: str,
+    ) -> None:
         """Let Alertmanager deliver an alert that began so long ago."""
         self._fired += 1
         started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - seconds_ago))
         usual = {"alertname": alertname, "severity": severity, "component": "database", "target": alertname}
         alert = firing(started, fingerprint=f"{self._fired:016x}", **{**usual, **labels})
-        alert["annotations"]["summary"] = f"{alertname} fires"
+        alert["annotations"] |= {"summary": f"{alertname} fires", **(annotations or {})}
         assert (await self.api.deliver(alert)).status == 200
         self.check()
 

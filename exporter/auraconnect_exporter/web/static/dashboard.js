@@ -104,18 +104,22 @@ window.addEventListener("online", () => void poll());
 
 // ── Words ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+const unbroken = (text) => text.replaceAll(" ", "\u00a0"); // a number and its unit stay on one line
+
 function duration(milliseconds) {
   const seconds = Math.max(0, Math.round(milliseconds / 1000));
-  if (seconds < 60) return `${seconds} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${String(seconds % 60).padStart(2, "0")} s`;
-  if (seconds < 172800) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
-  return `${Math.floor(seconds / 86400)} days`;
+  if (seconds < 60) return unbroken(`${seconds} s`);
+  if (seconds < 3600) return unbroken(`${Math.floor(seconds / 60)} min ${String(seconds % 60).padStart(2, "0")} s`);
+  if (seconds < 172800) return unbroken(`${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`);
+  return unbroken(`${Math.floor(seconds / 86400)} days`);
 }
 
 const clockTime = (iso) =>
   new Date(iso).toLocaleString(undefined, { weekday: "short", hour: "2-digit", minute: "2-digit" });
 const number = (value, digits = 0, unit = "") =>
-  value === null || value === undefined ? "–" : `${value.toLocaleString(undefined, { maximumFractionDigits: digits })}${unit}`;
+  value === null || value === undefined
+    ? "–"
+    : unbroken(`${value.toLocaleString(undefined, { maximumFractionDigits: digits })}${unit}`);
 
 // ── Showing: only what has changed is touched, so that focus, selection and scroll stay ─────────────────────────────
 
@@ -459,7 +463,7 @@ function showMetrics(metrics, endpoints) {
       const texts = [
         `${each.method} ${each.endpoint}`,
         number(each.request_count),
-        `${number(each.error_rate, 1)} %`,
+        number(each.error_rate, 1, " %"),
         number(each.p95_response_time_ms, 0, " ms"),
       ];
       texts.forEach((text, column) => say(row.children[column], text));
