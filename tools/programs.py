@@ -73,7 +73,12 @@ def program(name: str, release: str = "distribution") -> Path:
     suite = _SUITES[distribution].get(release, release)
     if release == "oldest" and wanted.folders is _POSTGRESQL:
         suite = _OLDEST_POSTGRESQL[distribution]
-    tree = fetch(suite, [wanted.package], cache_folder())
+    try:
+        tree = fetch(suite, [wanted.package], cache_folder())
+    except ServerUnavailable:
+        if suite != _OLDEST_POSTGRESQL[distribution]:
+            raise
+        return program(name)  # that suite has left the mirrors: this distribution's is the oldest there is
     found = _in_folders(wanted, tree)
     if not found:
         raise ServerUnavailable(f"The package {wanted.package} of {suite} has no program {name}; put it on PATH.")

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 import redis
 
+from tools import programs
 from tools.servers import (
     Alertmanager,
     HTTPServer,
@@ -25,6 +26,7 @@ from tools.servers import (
     free_port,
     program,
 )
+from tools.sources import os_release
 
 ALERTMANAGER = "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n"
 
@@ -83,6 +85,11 @@ class TestProgram:
         psql = program("psql")
         assert psql.name == "psql"
         assert psql.with_name("postgres").exists()
+
+    def test_a_suite_that_has_left_the_mirrors_gives_way(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The oldest PostgreSQL is this distribution's once an older suite can't be had any more."""
+        monkeypatch.setitem(programs._OLDEST_POSTGRESQL, os_release()[0], "no-such-suite")
+        assert program("postgres", "oldest") == program("postgres")
 
     def test_an_unknown_name_is_refused(self) -> None:
         """The sentence names what there is."""
