@@ -113,7 +113,7 @@ class TimelineCustom(_Strict):
 
 
 Unit = Literal[
-    "none", "short", "s", "bytes", "Bps", "pps", "ops", "cps", "reqps", "percentunit", "dateTimeFromNow"
+    "none", "short", "s", "bytes", "Bps", "pps", "cps", "reqps", "percentunit", "dateTimeFromNow"
 ]  # fmt: skip
 
 
@@ -124,6 +124,7 @@ class Defaults(_Strict):
     custom: dict[str, Any] | UnsetType = UNSET
     links: list[DataLink] | UnsetType = UNSET
     mappings: list[Mapping] | UnsetType = UNSET
+    max: Literal[1] | UnsetType = UNSET
     min: Literal[0] | UnsetType = UNSET
     thresholds: Thresholds | UnsetType = UNSET
 
@@ -155,7 +156,7 @@ class Legend(_Strict):
     display_mode: Literal["list", "table"]
     placement: Literal["bottom"]
     show_legend: bool
-    calcs: list[Literal["last", "max"]] | UnsetType = UNSET
+    calcs: list[Literal["last"]] | UnsetType = UNSET
 
 
 class Tooltip(_Strict):
@@ -189,7 +190,7 @@ class StatOptions(_Strict):
     justify_mode: Literal["auto"]
     orientation: Literal["auto"]
     reduce_options: Reduce
-    text_mode: Literal["value_and_name"]
+    text_mode: Literal["auto"]
     wide_layout: bool
 
 
@@ -372,4 +373,9 @@ class Dashboard(_Strict):
 
 def check(text: str) -> Dashboard:
     """Return a dashboard; raises msgspec.ValidationError, with a path, for one that Grafana would read otherwise."""
-    return msgspec.json.decode(text, type=Dashboard)
+    dashboard = msgspec.json.decode(text, type=Dashboard)
+    for panel in dashboard.panels:
+        if isinstance(panel, Lines | States):
+            drawn: type[LinesCustom | TimelineCustom] = LinesCustom if isinstance(panel, Lines) else TimelineCustom
+            msgspec.convert(panel.field_config.defaults.custom, drawn)
+    return dashboard

@@ -127,8 +127,7 @@ def test_a_panel_says_what_it_shows(uid: str, board: Json) -> None:
         assert panel["fieldConfig"]["defaults"]["noValue"]
         legends = [target["legendFormat"] for target in panel["targets"]]
         assert "__auto" not in legends
-        if panel["type"] != "stat" or len(legends) > 1:
-            assert all(legends), where
+        assert all(legends), where
 
 
 @each_board
@@ -142,7 +141,7 @@ def test_what_is_old_does_not_look_like_now(uid: str, board: Json) -> None:
         if panel["type"] in {"timeseries", "state-timeline"}:
             assert defaults["custom"]["spanNulls"] is False
         if mappings := defaults.get("mappings"):
-            assert mappings[-1]["options"]["result"]["text"] == "unknown"
+            assert mappings[-1]["options"]["result"]["text"] == defaults["noValue"] in {"unknown", "nobody watches"}
             words = [meaning["text"] for mapping in mappings[:-1] for meaning in mapping["options"].values()]
             assert len(set(words)) == len(words) > 0
             # The colour of whatever is none of the states.

@@ -6,9 +6,17 @@ from tools.boards.model import GREEN, ORANGE, RED, YELLOW, Column, Figure, Graph
 from tools.boards.queries import SEVERITY
 
 
+def ranked(expression: str) -> str:
+    """Return an expression with a label `rank`, by which the worst severity comes first: 1, 2, 3."""
+    for rank, severity in enumerate(("critical", "warning", "info"), 1):
+        expression = f'label_replace({expression}, "rank", "{rank}", "severity", "{severity}")'
+    return expression
+
+
 def alert_columns(*more: Column) -> tuple[Column, ...]:
     """Return the columns that name an alert."""
     return (
+        Column("rank", "Rank", width=60),
         Column("alertname", "Alert", link="${exporter:raw}/runbooks/${__value.raw}"),
         Column("severity", "Severity", width=80),
         Column("component", "Component", width=100),
@@ -42,11 +50,14 @@ ACTIVE: Final = Table(
     width=14,
     height=9,
     missing="No alert fires, if Watching says so",
-    sort_by="Severity",
+    sort_by="Rank",
+    ascending=True,
     queries=(
         Query(
-            f'time() - max by ({_ALERT}) (ALERTS_FOR_STATE{{severity=~"{SEVERITY}"}})'
-            f" and on ({_ALERT}) ALERTS{{{_FIRING}}}",
+            ranked(
+                f'time() - max by ({_ALERT}) (ALERTS_FOR_STATE{{severity=~"{SEVERITY}"}})'
+                f" and on ({_ALERT}) ALERTS{{{_FIRING}}}"
+            ),
             "{{alertname}} {{component}} {{target}}",
         ),
     ),
@@ -75,7 +86,7 @@ WATCHING: Final = Figure(
     queries=(
         Query(
             'max(ALERTS{alertname="Watchdog", alertstate="firing"}) * max(up{job="auraconnect-exporter"})',
-            "",
+            "watch",
         ),
     ),
     states=(State(1, "watching", GREEN), State(0, "exporter is gone", RED)),
@@ -120,6 +131,7 @@ TOLD: Final = Table(
             "Value #C",
             "Escalated to",
             states=(State(1, "secondary", YELLOW), State(2, "manager", ORANGE)),
+            missing="nobody yet",
             width=120,
         ),
         Column("Value #A", "Unacknowledged for", unit="s", width=150),

@@ -164,6 +164,7 @@ CHECKS: Final = (
         description="How long the API's certificate is still valid, and the one of its chain that expires first. The "
         "lines of the limits are when to renew it, and when somebody is woken for it.",
         unit="s",
+        signed=True,
         width=12,
         queries=(
             Query(f"{_EXPIRY.format('certificate')} - time()", "{{target}}"),

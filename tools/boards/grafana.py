@@ -260,7 +260,7 @@ def _graph(panel: Graph) -> Json:
 
 def _graph_options() -> Json:
     return {
-        "legend": {"calcs": ["last", "max"], "displayMode": "table", "placement": "bottom", "showLegend": True},
+        "legend": {"calcs": ["last"], "displayMode": "list", "placement": "bottom", "showLegend": True},
         "tooltip": {"mode": "multi", "sort": "desc"},
     }
 
@@ -291,14 +291,14 @@ def _lines(queries: Iterable[Query]) -> list[Json]:
     return overrides
 
 
-def _mappings(states: Iterable[State]) -> list[Json]:
-    """Return what values mean; none is unknown."""
+def _mappings(states: Iterable[State], missing: str) -> list[Json]:
+    """Return what values mean, and what none does."""
     known = list(states)
     options = {
         str(state.value): {"color": state.colour, "index": number, "text": state.text}
         for number, state in enumerate(known)
     }
-    nothing = {"color": PURPLE, "index": len(known), "text": _UNKNOWN}
+    nothing = {"color": PURPLE, "index": len(known), "text": missing}
     return [
         {"options": options, "type": "value"},
         {"options": {"match": "null+nan", "result": nothing}, "type": "special"},
@@ -318,7 +318,7 @@ def _timeline(panel: Timeline) -> Json:
         **_fixed(PURPLE),
         "custom": {"fillOpacity": 80, "lineWidth": 0, "spanNulls": False},
         "links": _data_links(panel.link),
-        "mappings": _mappings(panel.states),
+        "mappings": _mappings(panel.states, _UNKNOWN),
         "noValue": _UNKNOWN,
     }
 
@@ -338,7 +338,7 @@ def _figure(panel: Figure) -> Json:
     return {
         **_fixed(PURPLE if panel.states else GREY),
         "links": _data_links(panel.link),
-        "mappings": _mappings(panel.states) if panel.states else [],
+        "mappings": _mappings(panel.states, panel.missing) if panel.states else [],
         "noValue": panel.missing,
     }
 
@@ -350,13 +350,14 @@ def _figure_options(panel: Figure) -> Json:
         "justifyMode": "auto",
         "orientation": "auto",
         "reduceOptions": {"calcs": ["last"], "fields": "", "values": False},
-        "textMode": "value_and_name",
+        "textMode": "auto",
         "wideLayout": True,
     }
 
 
 def _bars(panel: Bars) -> Json:
-    return {**_fixed(BLUE), "mappings": [], "min": 0, "noValue": panel.missing}
+    full = {} if panel.highest is None else {"max": panel.highest}
+    return {**_fixed(BLUE), **full, "mappings": [], "min": 0, "noValue": panel.missing}
 
 
 def _bars_options() -> Json:
@@ -388,7 +389,7 @@ def _table_options(panel: Table) -> Json:
         "cellHeight": "sm",
         "footer": {"countRows": False, "fields": "", "reducer": ["sum"], "show": False},
         "showHeader": True,
-        "sortBy": [{"desc": True, "displayName": panel.sort_by}] if panel.sort_by else [],
+        "sortBy": [{"desc": not panel.ascending, "displayName": panel.sort_by}] if panel.sort_by else [],
     }
 
 
@@ -402,7 +403,7 @@ def _column(column: Column) -> Json:
         properties.append({"id": "links", "value": [_data_link(f"Open: {column.heading.lower()}", column.link)]})
     if column.states:
         properties += [
-            {"id": "mappings", "value": _mappings(column.states)},
+            {"id": "mappings", "value": _mappings(column.states, column.missing)},
             {"id": "custom.cellOptions", "value": {"type": "color-text"}},
         ]
     return {"matcher": {"id": "byName", "options": column.heading}, "properties": properties}

@@ -78,6 +78,7 @@ DISKS: Final = (
         title="Disks in use",
         description="The share of each file system in use. A full one stops databases and loses logs.",
         unit="percentunit",
+        width=6,
         highest=1,
         queries=(
             Query(f"target_mountpoint:auraconnect_host_filesystem_usage:ratio{_CHOSEN}", "{{target}} {{mountpoint}}"),
@@ -85,9 +86,22 @@ DISKS: Final = (
         ),
     ),
     Graph(
+        title="Space left",
+        description="What an ordinary user can still write to each file system.",
+        unit="bytes",
+        width=6,
+        queries=(
+            Query(
+                f"min by (target, mountpoint) (auraconnect_host_filesystem_avail_bytes{_WRITABLE})",
+                "{{target}} {{mountpoint}}",
+            ),
+        ),
+    ),
+    Graph(
         title="Disks in a day",
         description="Where each file system will be if the last six hours go on: the limit is a full one.",
         unit="percentunit",
+        width=6,
         highest=1,
         queries=(
             Query(
@@ -103,6 +117,7 @@ DISKS: Final = (
         description="The share of files that a file system can hold. With none left nothing can be created, whatever "
         "space there is.",
         unit="percentunit",
+        width=6,
         highest=1,
         queries=(
             Query(

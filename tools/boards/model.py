@@ -91,16 +91,17 @@ class Figure(Panel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bars(Panel):
-    """What is now, or of the whole range, as bars that are easily compared."""
+    """What is now, or of the whole range, as bars that are easily compared; a full one is `highest`, or the largest."""
 
     missing: str = "unknown"
+    highest: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
     """A label, or the value of a query (`Value`, or `Value #A` where there are several), under a heading.
 
-    `link` is where a click leads.
+    With `states` the value is one of them, and `missing` says what none means. `link` is where a click leads.
     """
 
     name: str
@@ -108,16 +109,21 @@ class Column:
     unit: str = ""
     link: str = ""
     states: tuple[State, ...] = ()
+    missing: str = "unknown"
     width: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table(Panel):
-    """Series of this moment, a line each; only the named columns, in their order, the first one sorted if asked for."""
+    """Series of this moment, a line each; only the named columns, in their order.
+
+    `sort_by` is a heading; the largest is first, unless `ascending`.
+    """
 
     columns: tuple[Column, ...]
     missing: str
     sort_by: str = ""
+    ascending: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ BOARD: Final = Board(
                     unit="none",
                     width=5,
                     height=9,
-                    queries=(Query(system_health(), ""),),
+                    queries=(Query(system_health(), "system"),),
                     states=HEALTH,
                 ),
                 Figure(

@@ -3,7 +3,7 @@
 from typing import Final
 
 from tools.boards.alerts import WATCHING
-from tools.boards.model import Board, Graph, Query, Row, Timeline
+from tools.boards.model import GREY, Board, Graph, Query, Row, State, Timeline
 from tools.boards.queries import CIRCUIT, GOOD, REACHED, limit, or_unknown
 
 _JOBS: Final = "auraconnect-exporter|auraconnect-api|prometheus|alertmanager"
@@ -49,7 +49,7 @@ PROBES: Final = (
         title="Failed checks by reason",
         description="Checks per second that failed, and why. One now and then is nothing; three in a row are an "
         "outage.",
-        unit="ops",
+        unit="cps",
         queries=(
             Query(
                 "max by (component, target, result) "
@@ -95,7 +95,8 @@ PROBES: Final = (
         queries=(
             Query(
                 or_unknown(
-                    "max by (component, target, collector) (auraconnect_collector_success)",
+                    "max by (component, target, collector) (auraconnect_collector_success)"
+                    " or 2 * max by (component, target, collector) (auraconnect_collector_absent)",
                     "component, target, collector",
                     "auraconnect_collector_success",
                 ),
@@ -108,7 +109,7 @@ PROBES: Final = (
                 "the API's table {{table}}",
             ),
         ),
-        states=GOOD,
+        states=(*GOOD, State(2, "not there", GREY)),
     ),
     Timeline(
         title="Asked less often",
@@ -134,7 +135,7 @@ RULES: Final = (
     Graph(
         title="Rules that fail",
         description="Evaluations per second that failed, by group. Anything but zero: an alert is blind.",
-        unit="ops",
+        unit="cps",
         queries=(
             Query(
                 "label_replace("
@@ -179,7 +180,7 @@ DELIVERY: Final = (
         title="Alerts lost between Prometheus and Alertmanager",
         description="Alerts per second that could not be sent to an Alertmanager, and that were dropped because none "
         "took them.",
-        unit="ops",
+        unit="cps",
         queries=(
             Query("max(rate(prometheus_notifications_errors_total[$__rate_interval]))", "failed at one"),
             Query("max(rate(prometheus_notifications_dropped_total[$__rate_interval]))", "lost"),
@@ -216,7 +217,7 @@ COST: Final = (
         title="Figures left out",
         description="Samples per second beyond a part's budget of series, and scrapes per second from which "
         "something was missing because it could not be written.",
-        unit="ops",
+        unit="cps",
         width=12,
         queries=(
             Query(
@@ -226,6 +227,10 @@ COST: Final = (
             Query(
                 "max by (part) (rate(auraconnect_exporter_render_failures_total[$__rate_interval]))",
                 "not written: {{part}}",
+            ),
+            Query(
+                "max by (table) (rate(auraconnect_request_log_rows_dropped_total[$__rate_interval]))",
+                "too late to be counted: {{table}}",
             ),
         ),
     ),

@@ -36,7 +36,12 @@ CONNECTIONS: Final = (
         unit="short",
         queries=(
             Query(_highest("connections", "target, state"), "{{target}} {{state}}"),
-            Query(_highest("max_connections"), "{{target}}: limit", limit="warning"),
+            Query(_highest("max_connections"), "{{target}}: limit", limit="critical"),
+            Query(
+                f"{_highest('max_connections')} - {_highest('reserved_connections')}",
+                "{{target}}: limit for applications",
+                limit="warning",
+            ),
         ),
     ),
     Graph(
@@ -64,20 +69,21 @@ WAITING: Final = (
     ),
     Graph(
         title="Who waits for a lock",
-        description="Sessions that wait for a lock, and sessions that hold what others wait for. The time is how "
-        "long the first one has waited.",
+        description="Sessions that wait for a lock, and sessions that hold what others wait for. The times are how "
+        "long one has waited, and how old the oldest transaction is that blocks.",
         unit="short",
         queries=(
             Query(_highest("blocked_queries"), "{{target}}: waiting"),
             Query(_highest("blocking_sessions"), "{{target}}: blocking"),
             Query(_highest("blocked_longest_seconds"), "{{target}}: longest wait", unit="s"),
+            Query(_highest("blocking_longest_seconds"), "{{target}}: longest that blocks", unit="s"),
         ),
     ),
     Graph(
         title="Transactions",
         description="Transactions per second by how they ended, and deadlocks. Rollbacks that grow are errors of the "
         "application.",
-        unit="ops",
+        unit="cps",
         queries=(
             Query(_rate("transactions_total", "target, result"), "{{target}} {{result}}"),
             Query(_rate("deadlocks_total"), "{{target}} deadlocks"),

@@ -46,7 +46,7 @@ MEMORY: Final = (
         title="Evicted keys",
         description="Keys per second that were thrown out because memory is full. Some are a cache's way to live, "
         "many mean that it is too small; of a queue, each is a lost job.",
-        unit="ops",
+        unit="cps",
         queries=(
             Query(_rate("evicted_keys_total"), "{{target}}"),
             limit("auraconnect:redis_evictions_per_second:threshold", "warning"),
@@ -70,14 +70,14 @@ CLIENTS: Final = (
         title="Turned away",
         description="Connections per second that were refused because there were too many. Each is an error for "
         "somebody.",
-        unit="ops",
+        unit="cps",
         queries=(Query(_rate("rejected_connections_total"), "{{target}}"),),
     ),
     Graph(
         title="Denied access",
         description="Sign-ins and commands per second that were denied, by reason. A few are a wrong password "
         "somewhere, many are an attack.",
-        unit="ops",
+        unit="cps",
         queries=(Query(_rate("access_denied_total", "target, reason"), "{{target}} {{reason}}"),),
     ),
 )
@@ -85,10 +85,13 @@ CLIENTS: Final = (
 USE: Final = (
     Graph(
         title="Time to answer",
-        description="How long a PING takes. Much more than usual: a slow command blocks all others, or the network "
-        "does.",
+        description="How long a PING takes, and opening a connection. Much more than usual: a slow command blocks "
+        "all others, or the network does.",
         unit="s",
-        queries=(Query(_highest("ping_duration_seconds"), "{{target}}"),),
+        queries=(
+            Query(_highest("ping_duration_seconds"), "{{target}}: PING"),
+            Query(_highest("connect_duration_seconds"), "{{target}}: connect"),
+        ),
     ),
     Graph(
         title="Keys found",
@@ -105,7 +108,7 @@ USE: Final = (
     Graph(
         title="Look-ups",
         description="Look-ups per second, by whether the key was there.",
-        unit="ops",
+        unit="cps",
         stacked=True,
         queries=(
             Query(_HITS, "{{target}}: found"),

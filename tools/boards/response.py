@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tools.boards.alerts import CLIMBING, TOLD, alert_columns
+from tools.boards.alerts import CLIMBING, TOLD, alert_columns, ranked
 from tools.boards.model import (
     GREEN,
     GREY,
@@ -21,6 +21,7 @@ from tools.boards.model import (
 )
 from tools.boards.queries import SEVERITY
 
+_ALERT: Final = "alertname, severity, component, target"
 _TO_ACKNOWLEDGE: Final = "auraconnect_alert_time_to_acknowledge_seconds"
 _YES_OR_NO: Final = (State(1, "yes", GREEN), State(0, "no", GREY))
 _TO_RESOLVE: Final = "auraconnect_alert_time_to_resolve_seconds"
@@ -80,6 +81,7 @@ TARGETS: Final = (
         description="The share of acknowledged alerts that the first contact took in time, in the range that is "
         "shown: before the delay after which the rules tell the second one.",
         unit="percentunit",
+        highest=1,
         missing="none in this time",
         queries=(Query(_kept("secondary"), "{{severity}}"),),
     ),
@@ -161,15 +163,12 @@ HABITS: Final = (
         width=12,
         height=9,
         missing="No alert is open, if the exporter answers",
-        sort_by="Open for",
+        sort_by="Rank",
+        ascending=True,
         queries=(
-            Query(
-                "time() - min by (alertname, severity, component, target) "
-                "(auraconnect_alert_active_since_timestamp_seconds)",
-                "open",
-            ),
-            Query("max by (alertname, severity, component, target) (auraconnect_alert_acknowledged)", "acknowledged"),
-            Query("max by (alertname, severity, component, target) (auraconnect_alert_suppressed)", "suppressed"),
+            Query(ranked(f"time() - min by ({_ALERT}) (auraconnect_alert_active_since_timestamp_seconds)"), "open"),
+            Query(ranked(f"max by ({_ALERT}) (auraconnect_alert_acknowledged)"), "acknowledged"),
+            Query(ranked(f"max by ({_ALERT}) (auraconnect_alert_suppressed)"), "suppressed"),
         ),
         columns=alert_columns(
             Column("Value #B", "Somebody has it", states=_YES_OR_NO, width=130),

@@ -78,7 +78,7 @@ WORKERS: Final = (
     Graph(
         title="Tasks done",
         description="Tasks per second that each worker has taken (Celery) or ended (arq, as of its last health check).",
-        unit="ops",
+        unit="cps",
         queries=(
             Query(
                 f"max by (target, worker) (rate(auraconnect_worker_processed_total{_CHOSEN}[$__rate_interval]))",
