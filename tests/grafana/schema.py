@@ -267,6 +267,12 @@ class Table(Panel, tag="table"):
     transformations: list[Transformation]
 
 
+class MarkTarget(_Strict):
+    expr: str
+    interval: str
+    ref_id: Literal["Anno"]
+
+
 class Mark(_Strict):
     datasource: Source
     enable: bool
@@ -276,6 +282,7 @@ class Mark(_Strict):
     name: str
     step: str
     tag_keys: str
+    target: MarkTarget
     text_format: str
     title_format: str
     use_value_for_time: bool

@@ -100,6 +100,8 @@ def _annotation(annotation: Annotation) -> Json:
         "name": annotation.name,
         "step": "10s",
         "tagKeys": "severity,component",
+        # Once more for versions that ask as panels do.
+        "target": {"expr": annotation.expression, "interval": "10s", "refId": "Anno"},
         "textFormat": annotation.text,
         "titleFormat": annotation.title,
         "useValueForTime": annotation.at,
