@@ -84,6 +84,9 @@ def exporter_metrics(size: Size, moment: float) -> Iterator[str]:
         for state in ("healthy", "degraded", "unhealthy", "unknown"):
             yield f'auraconnect_component_health{{{labels},state="{state}"}} {int(state == "healthy")}'
         yield f"auraconnect_component_probe_duration_seconds{{{labels}}} 0.01"
+        yield f"auraconnect_component_probe_lateness_seconds{{{labels}}} 0.002"
+        for collector in ("first", "second", "third"):
+            yield f'auraconnect_collector_success{{{labels},collector="{collector}"}} 1'
         for name in ("run", "success"):
             yield f"auraconnect_component_probe_last_{name}_timestamp_seconds{{{labels}}} {moment:.0f}"
         for result, count in (("success", moment % 1e6), ("timeout", 3), ("refused", 3)):
