@@ -12,20 +12,18 @@ _EXPIRY: Final = 'min by (target) (auraconnect_api_{}_expiry_timestamp_seconds{{
 _ENDPOINT: Final = "handler, method"
 
 
-def _rate(own: str, exported: str, labels: str, more: str = "") -> str:
-    """Return a rate of counters by labels, of either source."""
-    ours = f"rate({exported}{{{_CHOSEN}{more}}}[$__rate_interval])"
+def _rate(counter: str, labels: str, more: str = "") -> str:
+    """Return a rate of one of the API's counters by labels, of either source."""
+    ours = f"rate(auraconnect_{counter}{{{_CHOSEN}{more}}}[$__rate_interval])"
     return of_either_source(
-        f"rate({own}{{{_OWN}{more}}}[$__rate_interval])", f"sum by (service, instance, {labels}) ({ours})", labels
+        f"rate({counter}{{{_OWN}{more}}}[$__rate_interval])", f"sum by (service, instance, {labels}) ({ours})", labels
     )
 
 
-_REQUESTS: Final = ("http_requests_total", "auraconnect_http_requests_total")
-_SECONDS: Final = tuple(f"{prefix}http_request_duration_seconds" for prefix in ("", "auraconnect_"))
-_MEAN: Final = (
-    f"({_rate(f'{_SECONDS[0]}_sum', f'{_SECONDS[1]}_sum', _ENDPOINT)})"
-    f" / ({_rate(f'{_SECONDS[0]}_count', f'{_SECONDS[1]}_count', _ENDPOINT)} > 0)"
-)
+_REQUESTS: Final = _rate("http_requests_total", _ENDPOINT)
+_FAILURES: Final = _rate("http_requests_total", _ENDPOINT, ', status=~"5.."')
+_SPENT: Final = _rate("http_request_duration_seconds_sum", _ENDPOINT)
+_ANSWERED: Final = _rate("http_request_duration_seconds_count", _ENDPOINT)
 
 SLOW: Final = Graph(
     title="Slow requests",
@@ -60,7 +58,7 @@ STATUSES: Final = Graph(
     description="Requests per second by the status of the answer. 5xx is what the error rate counts.",
     unit="reqps",
     stacked=True,
-    queries=(Query(_rate(*_REQUESTS, "status"), "{{service}} {{status}}"),),
+    queries=(Query(_rate("http_requests_total", "status"), "{{service}} {{status}}"),),
 )
 
 REFUSED: Final = Graph(
@@ -97,7 +95,7 @@ BY_ENDPOINT: Final = (
         unit="reqps",
         width=12,
         height=9,
-        queries=(Query(f"topk(10, {_rate(*_REQUESTS, _ENDPOINT)})", "{{method}} {{handler}}"),),
+        queries=(Query(f"topk(10, {_REQUESTS})", "{{method}} {{handler}}"),),
     ),
     Graph(
         title="Failures by endpoint",
@@ -106,12 +104,7 @@ BY_ENDPOINT: Final = (
         unit="reqps",
         width=12,
         height=9,
-        queries=(
-            Query(
-                "topk(10, " + _rate(*_REQUESTS, _ENDPOINT, ', status=~"5.."') + ")",
-                "{{method}} {{handler}}",
-            ),
-        ),
+        queries=(Query(f"topk(10, {_FAILURES})", "{{method}} {{handler}}"),),
     ),
     Graph(
         title="Mean response time by endpoint",
@@ -119,7 +112,7 @@ BY_ENDPOINT: Final = (
         unit="s",
         width=12,
         height=9,
-        queries=(Query(f"topk(10, {_MEAN})", "{{method}} {{handler}}"),),
+        queries=(Query(f"topk(10, {_SPENT} / ({_ANSWERED} > 0))", "{{method}} {{handler}}"),),
     ),
     Bars(
         title="Where the time goes",
@@ -130,10 +123,7 @@ BY_ENDPOINT: Final = (
         height=9,
         queries=(
             Query(
-                f"topk(10, ({_rate(f'{_SECONDS[0]}_sum', f'{_SECONDS[1]}_sum', _ENDPOINT)})"
-                f" / on () group_left () sum({_rate(f'{_SECONDS[0]}_sum', f'{_SECONDS[1]}_sum', _ENDPOINT)}))".replace(
-                    "$__rate_interval", "$__range"
-                ),
+                f"topk(10, {_SPENT} / on () group_left () sum({_SPENT}))".replace("$__rate_interval", "$__range"),
                 "{{method}} {{handler}}",
             ),
         ),

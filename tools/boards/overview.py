@@ -39,7 +39,7 @@ SECURITY: Final = Graph(
     description="Failed sign-ins at PostgreSQL, roles that were changed, access that Redis denied, and requests that "
     "the API refused (401, 403), per second. Signs from several components within minutes are a break-in until "
     "somebody knows better.",
-    unit="reqps",
+    unit="cps",
     width=10,
     queries=(
         Query(

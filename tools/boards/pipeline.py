@@ -134,12 +134,13 @@ PROBES: Final = (
 RULES: Final = (
     Graph(
         title="Rules that fail",
-        description="Evaluations per second that failed, by group. Anything but zero: an alert is blind.",
+        description="Evaluations per second that failed, of the five groups with most. Anything but zero: an alert "
+        "is blind.",
         unit="cps",
         queries=(
             Query(
                 "label_replace("
-                "max by (rule_group) (rate(prometheus_rule_evaluation_failures_total[$__rate_interval])), "
+                "topk(5, max by (rule_group) (rate(prometheus_rule_evaluation_failures_total[$__rate_interval]))), "
                 '"group", "$1", "rule_group", ".*;(.*)")',
                 "{{group}}",
             ),
@@ -147,11 +148,12 @@ RULES: Final = (
     ),
     Graph(
         title="Time to evaluate the rules",
-        description="How long each group of rules took, of its interval. Near 1 it falls behind, and pages come late.",
+        description="How long the five slowest groups of rules took, of their intervals. Near 100% one falls behind, "
+        "and pages come late.",
         unit="percentunit",
         queries=(
             Query(
-                "label_replace(topk(10, max by (rule_group) (prometheus_rule_group_last_duration_seconds) "
+                "label_replace(topk(5, max by (rule_group) (prometheus_rule_group_last_duration_seconds) "
                 "/ max by (rule_group) (prometheus_rule_group_interval_seconds)), "
                 '"group", "$1", "rule_group", ".*;(.*)")',
                 "{{group}}",

@@ -100,4 +100,4 @@ def of_either_source(from_api: str, from_exporter: str, labels: str) -> str:
     Never both added up, for they count the same requests; of several exporters, which count the same rows, the
     highest. `from_exporter` keeps `instance`.
     """
-    return f"sum by (service, {labels}) ({from_api}) or on (service) max by (service, {labels}) ({from_exporter})"
+    return f"(sum by (service, {labels}) ({from_api}) or on (service) max by (service, {labels}) ({from_exporter}))"

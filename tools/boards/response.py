@@ -39,7 +39,8 @@ def _kept(escalation: str) -> str:
 
 
 def _quantile(histogram: str, quantile: float) -> str:
-    return f"histogram_quantile({quantile}, max by (severity, le) (increase({histogram}_bucket[$__range])))"
+    # Of none there is no quantile.
+    return f"histogram_quantile({quantile}, max by (severity, le) (increase({histogram}_bucket[$__range]))) >= 0"
 
 
 def _times(title: str, description: str, histogram: str) -> Bars:
