@@ -31,6 +31,7 @@ from auraconnect_exporter.tokens import ADMIN_FILE
 from tests.probes.support import PASSWORD, self_signed
 from tests.probes.test_celery_queue import Worker
 from tests.probes.test_pgbouncer import PgBouncer
+from tests.probes.test_postgres_replication import Standby
 from tests.request_log.support import TABLES
 from tools.programs import program
 from tools.servers import HTTPServer, PostgreSQL, Redis, Server, free_port
@@ -43,8 +44,7 @@ PATIENCE: Final = 60.0
 UNSEEN: Final[Mapping[str, str]] = {
     "auraconnect_exporter_render_failures_total": "nothing of it is broken",
     "auraconnect_series_dropped_total": "nothing has too many series",
-    "auraconnect_postgres_replication_connected": "the PostgreSQL has no standby",
-    "auraconnect_postgres_replication_lag_seconds": "the PostgreSQL has no standby",
+    "auraconnect_collector_absent": "nothing of it is missing",
 }
 """Metrics that a full scrape on one machine can't have, and why."""
 
@@ -137,6 +137,8 @@ def watched(folder: Path, running: ExitStack) -> dict[str, object]:
             " VALUES (gen_random_uuid(), 'ValueError', now() AT TIME ZONE 'UTC' + interval '10 s')"
         )
         connection.execute("SELECT pg_switch_wal()")
+    (folder / "standby").mkdir()
+    standby = running.enter_context(Standby(folder / "standby", postgres, "distribution"))
     bouncer = PgBouncer(folder, postgres)
     with (folder / "pgbouncer.ini").open("a", encoding="ascii") as config:
         config.write("stats_users = postgres\n")
@@ -158,6 +160,7 @@ def watched(folder: Path, running: ExitStack) -> dict[str, object]:
                 "backup_query": "SELECT max(finished) FROM backups",
                 "log_file": str(postgres.log),
             },
+            {"name": "standby", "url": standby.dsn},
             {
                 "name": "bouncer",
                 "kind": "pgbouncer",
