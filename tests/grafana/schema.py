@@ -235,6 +235,7 @@ class Panel(_Strict):
     datasource: Source
     description: str
     field_config: FieldConfig
+    links: list[DataLink]
     targets: list[Target]
 
 

@@ -13,7 +13,7 @@ from auraconnect_exporter.escalation import ROLES
 from auraconnect_exporter.model import Component
 from tests.grafana import schema
 from tests.grafana.boards import FOLDER, PROVISIONING, Json, Question, boards, every_panel, panels, questions
-from tests.pack.files import alert_names, rules
+from tests.pack.files import RUNBOOKS, alert_names, rules
 from tests.pack.test_lint import INSTRUMENTATOR, SERVERS
 from tests.scrape import declared
 from tools.boards.files import contents, write
@@ -251,6 +251,15 @@ def test_links_lead_to_boards_and_pages_that_exist(uid: str, board: Json) -> Non
     text = (FOLDER / f"{uid}.json").read_text(encoding="utf-8")
     inside = {found for found in re.findall(r'"/d/([^?"]+)', text) if "$" not in found}
     assert inside == UIDS - {uid}
+
+
+def test_every_alert_has_a_panel_that_leads_to_its_runbook() -> None:
+    """Whoever is paged finds what the alert is about on some board, and from there what to do."""
+    urls = {link["url"] for _, panel in every_panel() for link in panel["links"]}
+    shown = {url.rpartition("/")[2] for url in urls}
+    assert urls == {f"${{exporter:raw}}/runbooks/{name}" for name in shown}
+    assert shown <= {path.stem for path in RUNBOOKS}
+    assert shown == set(alert_names()), "name it among the `runbooks` of the panel that shows it, in tools/boards"
 
 
 def test_a_component_leads_to_its_board() -> None:

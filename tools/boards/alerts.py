@@ -81,6 +81,7 @@ WATCHING: Final = Figure(
     description="Whether the rules are evaluated (the Watchdog fires, as it always should) and an exporter can be "
     "scraped. If not, everything else on this page is the past.",
     unit="none",
+    runbooks=("Watchdog", "ExporterDown"),
     width=5,
     missing="nobody watches",
     queries=(

@@ -30,6 +30,7 @@ SLOW: Final = Graph(
     description="The share of requests that took longer than the rules allow, over two minutes: what the alerts "
     "about response times compare.",
     unit="percentunit",
+    runbooks=("ResponseTimeCritical", "ResponseTimeWarning"),
     queries=(
         Query(f"service_seconds:http_requests_slow:ratio_rate2m{{{_CHOSEN}}}", "{{service}}: over {{seconds}} s"),
         limit("auraconnect:slow_requests_ratio:threshold", "warning", "limit for both"),
@@ -41,6 +42,7 @@ TREND: Final = Graph(
     description="The mean response time of the last hour, and what it was at this time in the weeks before. It takes "
     "a week until there is anything usual.",
     unit="s",
+    runbooks=("PerformanceDegradationTrend",),
     queries=(
         Query(f"service:http_request_duration_seconds:mean1h{{{_CHOSEN}}}", "{{service}}, last hour"),
         Query(f"service:http_request_duration_seconds:usual1h{{{_CHOSEN}}}", "{{service}}, usual"),
@@ -66,6 +68,7 @@ REFUSED: Final = Graph(
     description="Requests per second that were refused for want of sign-in or rights, against what is usual. Many "
     "more than usual are a sign of an attack, or of a client whose key has expired.",
     unit="reqps",
+    runbooks=("SecuritySignal",),
     width=12,
     queries=(
         Query(f"service:http_unauthorized:rate2m{{{_CHOSEN}}}", "{{service}}"),
@@ -154,6 +157,7 @@ CHECKS: Final = (
         description="How long the API's certificate is still valid, and the one of its chain that expires first. The "
         "lines of the limits are when to renew it, and when somebody is woken for it.",
         unit="s",
+        runbooks=("CertificateExpiring",),
         signed=True,
         width=12,
         queries=(

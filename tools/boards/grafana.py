@@ -187,6 +187,7 @@ def _panel(panel: Panel) -> Json:
     common: Json = {
         "datasource": _SOURCE,
         "description": panel.description,
+        "links": [_data_link(f"Runbook: {name}", f"{EXPORTER}/runbooks/{name}") for name in panel.runbooks],
         "title": panel.title,
     }
     match panel:

@@ -50,6 +50,7 @@ MEMORY: Final = (
         description="The share of memory that can't be had any more without swapping. When it is full, the kernel "
         "kills what takes most.",
         unit="percentunit",
+        runbooks=("MemoryUsageHigh",),
         highest=1,
         queries=(
             Query(f"target:auraconnect_host_memory_usage:ratio{_CHOSEN}", "{{target}}"),
@@ -78,6 +79,7 @@ DISKS: Final = (
         title="Disks in use",
         description="The share of each file system in use. A full one stops databases and loses logs.",
         unit="percentunit",
+        runbooks=("DiskUsageHigh",),
         width=6,
         highest=1,
         queries=(
@@ -101,6 +103,7 @@ DISKS: Final = (
         title="Disks in a day",
         description="Where each file system will be if the last six hours go on: the limit is a full one.",
         unit="percentunit",
+        runbooks=("DiskFillingUp",),
         width=6,
         highest=1,
         queries=(

@@ -44,12 +44,13 @@ class State:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """What all kinds of panels have."""
+    """What all kinds of panels have. `runbooks` are those of the alerts about what it shows, by name."""
 
     title: str
     description: str
     unit: str
     queries: tuple[Query, ...]
+    runbooks: tuple[str, ...] = ()
     width: int = 8
     height: int = 7
 

@@ -40,6 +40,7 @@ SECURITY: Final = Graph(
     "the API refused (401, 403), per second. Signs from several components within minutes are a break-in until "
     "somebody knows better.",
     unit="cps",
+    runbooks=("SecurityBreachDetected", "SecuritySignal"),
     width=10,
     queries=(
         Query(
@@ -55,6 +56,7 @@ MAINTENANCE: Final = Table(
     description="Windows that are open or come next. While one is open, warnings and notices of its component tell "
     "nobody.",
     unit="dateTimeFromNow",
+    runbooks=("MaintenanceActive", "ScheduledMaintenanceUpcoming", "MaintenanceOverrun"),
     width=14,
     missing="none is planned",
     sort_by="",
@@ -85,6 +87,7 @@ BOARD: Final = Board(
                     description="Unhealthy when a critical component is down, degraded when anything else is not "
                     "healthy, unknown when no exporter says.",
                     unit="none",
+                    runbooks=("SystemDown",),
                     width=5,
                     height=9,
                     queries=(Query(system_health(), "system"),),
@@ -94,6 +97,12 @@ BOARD: Final = Board(
                     title="Components",
                     description="The state of every target; a click opens its component's board.",
                     unit="none",
+                    runbooks=(
+                        "DatabaseConnectionLost",
+                        "ComponentDown",
+                        "ComponentDegraded",
+                        "NonCriticalServiceInterrupted",
+                    ),
                     width=5,
                     height=9,
                     queries=(Query(health('component!=""'), "{{component}} {{target}}"),),

@@ -24,6 +24,7 @@ UP: Final = (
         description="Whether Prometheus reaches what it scrapes; down when any of a job's addresses does not answer. "
         "While the exporter is down, nothing is known of anything.",
         unit="none",
+        runbooks=("TargetDown", "ExporterDown", "AlertmanagerDown"),
         width=10,
         queries=(
             Query(
@@ -63,6 +64,7 @@ PROBES: Final = (
         description="How long ago the last check of each target began. Above the limit nothing is known of it, and "
         "ProbeStale fires.",
         unit="s",
+        runbooks=("ProbeStale",),
         queries=(
             Query(
                 "time() - max by (component, target) (auraconnect_component_probe_last_run_timestamp_seconds)",
@@ -73,9 +75,10 @@ PROBES: Final = (
     ),
     Graph(
         title="Duration and lateness of checks",
-        description="How long the last check of each target took, and how long after it was due it began. Late by "
-        "more than a second: the exporter has too much to do, or its machine has.",
+        description="How long the last check of each target took, and how long after it was due it began. Above the "
+        "limit the exporter has too much to do, or its machine has.",
         unit="s",
+        runbooks=("ProbesLate",),
         queries=(
             Query(
                 "max by (component, target) (auraconnect_component_probe_duration_seconds)", "{{component}} {{target}}"
@@ -84,6 +87,7 @@ PROBES: Final = (
                 "max by (component, target) (auraconnect_component_probe_lateness_seconds)",
                 "{{component}} {{target}}: late by",
             ),
+            limit("auraconnect:probe_lateness_seconds:threshold", "warning", "limit: late by"),
         ),
     ),
     Timeline(
@@ -91,6 +95,7 @@ PROBES: Final = (
         description="Whether each part of each target could be read. A right or an extension that is missing fails "
         "here, and the alerts that need the figures are blind.",
         unit="none",
+        runbooks=("CollectorFailing", "RequestLogUnread"),
         width=12,
         queries=(
             Query(
@@ -137,6 +142,7 @@ RULES: Final = (
         description="Evaluations per second that failed, of the five groups with most. Anything but zero: an alert "
         "is blind.",
         unit="cps",
+        runbooks=("RuleFailures", "ThresholdMissing"),
         queries=(
             Query(
                 "label_replace("
@@ -165,6 +171,7 @@ RULES: Final = (
         description="Whether the last reading of each configuration succeeded. If not, the one before is in force, "
         "and a restart would fail.",
         unit="none",
+        runbooks=("ConfigurationReloadFailed",),
         queries=tuple(
             Query(f"min({of}_config_last_reload_successful) or on () vector(4)", name)
             for of, name in (
@@ -183,6 +190,7 @@ DELIVERY: Final = (
         description="Alerts per second that could not be sent to an Alertmanager, and that were dropped because none "
         "took them.",
         unit="cps",
+        runbooks=("SendingAlertsFailing",),
         queries=(
             Query("max(rate(prometheus_notifications_errors_total[$__rate_interval]))", "failed at one"),
             Query("max(rate(prometheus_notifications_dropped_total[$__rate_interval]))", "lost"),
@@ -193,6 +201,7 @@ DELIVERY: Final = (
         description="Messages per minute that Alertmanager has sent, by channel, the incident log (webhook) "
         "included, and those that failed after all retries.",
         unit="short",
+        runbooks=("NotificationsFailing",),
         queries=(
             Query(
                 _messages("alertmanager_notifications_total"),
@@ -220,6 +229,7 @@ COST: Final = (
         description="Samples per second beyond a part's budget of series, and scrapes per second from which "
         "something was missing because it could not be written.",
         unit="cps",
+        runbooks=("SeriesDropped", "RequestLogIncomplete"),
         width=12,
         queries=(
             Query(

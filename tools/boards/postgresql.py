@@ -24,6 +24,7 @@ CONNECTIONS: Final = (
         description="The share of the connections that the server allows which are taken. Near the limit new clients "
         "are turned away.",
         unit="percentunit",
+        runbooks=("ConnectionsNearLimit",),
         highest=1,
         queries=(
             Query(f"target:auraconnect_postgres_connections:ratio{_CHOSEN}", "{{target}}"),
@@ -131,6 +132,7 @@ REPLICATION: Final = (
         description="How far each standby is behind: what is read from it is that old, and a failover would lose "
         "that much. No lines: nothing is replicated.",
         unit="s",
+        runbooks=("ReplicationLagging",),
         width=12,
         queries=(
             Query(_highest("replication_lag_seconds", "target, standby"), "{{target}} {{standby}}"),
@@ -141,6 +143,7 @@ REPLICATION: Final = (
         title="Replication links",
         description="Whether each standby is connected. A link that is cut has no lag, so look here first.",
         unit="none",
+        runbooks=("ReplicationBroken",),
         width=12,
         queries=(
             Query(
@@ -158,6 +161,7 @@ RUNNING_OUT: Final = (
         description="Transactions since the oldest row that is not frozen. At about two billion PostgreSQL stops to "
         "write; vacuum is what keeps it low.",
         unit="short",
+        runbooks=("TransactionIdsRunningOut",),
         queries=(
             Query(_highest("xid_age"), "{{target}}"),
             limit("auraconnect:postgres_xid_age:threshold", "critical"),
@@ -169,6 +173,7 @@ RUNNING_OUT: Final = (
         description="How long ago the last backup ended and the last piece of the log was archived; and failed "
         "attempts to archive. No lines: nothing reports backups, nothing is archived.",
         unit="s",
+        runbooks=("BackupTooOld", "ArchivingFailing"),
         queries=(
             Query(f"time() - {_highest('backup_last_success_timestamp_seconds')}", "{{target}}: backup"),
             Query(f"time() - {_highest('archive_last_success_timestamp_seconds')}", "{{target}}: archive"),

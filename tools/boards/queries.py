@@ -63,6 +63,9 @@ def targets_of(component: str) -> Variable:
     )
 
 
+_DOWN: Final = {"database": ("DatabaseConnectionLost",), "api": ("SystemDown", "ComponentDown")}
+
+
 def state_now(component: str, width: int = 6) -> Figure:
     """Return the state of a component's targets at this moment."""
     return Figure(
@@ -70,6 +73,7 @@ def state_now(component: str, width: int = 6) -> Figure:
         description="What the exporter says of each target at this moment: three checks in a row decide. Unknown "
         "means that no check has ended lately, not that all is well.",
         unit="none",
+        runbooks=(*_DOWN.get(component, ("ComponentDown",)), "ComponentDegraded"),
         width=width,
         queries=(Query(health(f'component="{component}", target=~"$target"'), "{{target}}"),),
         states=HEALTH,

@@ -25,6 +25,7 @@ MEMORY: Final = (
         description="The share of maxmemory in use. When it is full, Redis evicts keys or refuses writes. No line: "
         "there is no limit.",
         unit="percentunit",
+        runbooks=("RedisMemoryNearLimit",),
         highest=1,
         queries=(
             Query(f"target:auraconnect_redis_memory_usage:ratio{_CHOSEN}", "{{target}}"),
@@ -47,6 +48,7 @@ MEMORY: Final = (
         description="Keys per second that were thrown out because memory is full. Some are a cache's way to live, "
         "many mean that it is too small; of a queue, each is a lost job.",
         unit="cps",
+        runbooks=("RedisEvictingKeys",),
         queries=(
             Query(_rate("evicted_keys_total"), "{{target}}"),
             limit("auraconnect:redis_evictions_per_second:threshold", "warning"),
@@ -71,6 +73,7 @@ CLIENTS: Final = (
         description="Connections per second that were refused because there were too many. Each is an error for "
         "somebody.",
         unit="cps",
+        runbooks=("RedisRejectingConnections",),
         queries=(Query(_rate("rejected_connections_total"), "{{target}}"),),
     ),
     Graph(
@@ -78,6 +81,7 @@ CLIENTS: Final = (
         description="Sign-ins and commands per second that were denied, by reason. A few are a wrong password "
         "somewhere, many are an attack.",
         unit="cps",
+        runbooks=("SecuritySignal",),
         queries=(Query(_rate("access_denied_total", "target, reason"), "{{target}} {{reason}}"),),
     ),
 )

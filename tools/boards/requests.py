@@ -29,6 +29,7 @@ def error_ratio(service: str) -> Graph:
         description="The share of requests that were answered with 5xx, over two minutes, as the alerts see it. "
         f"{_FLOOR}",
         unit="percentunit",
+        runbooks=("ErrorRateCritical", "ErrorRateWarning", "ErrorRateElevated", "ErrorsInLowTraffic"),
         queries=(
             Query(f'service:http_errors:ratio_rate2m{{service=~"{service}"}}', "{{service}}"),
             limit(series, "critical"),
@@ -53,6 +54,7 @@ def response_time(service: str) -> Graph:
         description="Of 100 requests 95 are answered within this time. It can't exceed the last bucket of the "
         "histogram; the alerts compare the share of slow requests instead.",
         unit="s",
+        runbooks=("ResponseTimeCritical", "ResponseTimeWarning"),
         queries=(
             Query(f"histogram_quantile(0.95, {buckets})", "{{service}}"),
             limit(series, "critical"),

@@ -106,6 +106,7 @@ OVER_TIME: Final = (
         description="When an alert had been told to the secondary contact, and when to the manager. No line: no one "
         "else had to be told.",
         unit="none",
+        runbooks=("EscalatedToSecondary", "EscalatedToManager"),
         width=10,
         queries=(
             Query(

@@ -18,6 +18,7 @@ QUEUES: Final = (
         description="How long the oldest job that waits has been due. For Celery a lower bound, since its jobs bear "
         "no date.",
         unit="s",
+        runbooks=("QueueJobTooOld",),
         queries=(
             Query(_highest("queue_oldest_job_age_seconds", "target, queue"), "{{queue}} ({{target}})"),
             limit("auraconnect:queue_oldest_job_age_seconds:threshold", "warning"),
@@ -27,6 +28,7 @@ QUEUES: Final = (
         title="Jobs that wait",
         description="Jobs in each queue, of all priorities. More than the limit that also become more are a backlog.",
         unit="short",
+        runbooks=("QueueBacklogGrowing",),
         queries=(
             Query(f"target_queue:auraconnect_worker_queue_depth:max{_CHOSEN}", "{{queue}} ({{target}})"),
             limit("auraconnect:queue_depth:threshold", "warning", "limit, if it grows"),
@@ -73,6 +75,7 @@ WORKERS: Final = (
         description="Workers that are alive: of Celery those whose heartbeat came lately, of arq the queues that "
         "have one.",
         unit="short",
+        runbooks=("JobsWaitingWithoutWorker",),
         queries=(Query(_highest("online", "target"), "{{target}}"),),
     ),
     Graph(
