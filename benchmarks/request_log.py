@@ -89,12 +89,12 @@ def spent(postgres: PostgreSQL) -> float:
     return float(times.children_user + times.children_system)
 
 
-async def step_for(dsn: str, seconds: float) -> tuple[list[float], RequestState]:
-    """Step as the exporter does; returns the seconds of each step once it has caught up, and what was counted."""
+async def step_for(dsn: str, state: RequestState, seconds: float) -> tuple[list[float], RequestState]:
+    """Step as the exporter does, at least until all is read; returns the seconds of each step and what was counted."""
     steps = Steps(endpoints.postgres(dsn), time, Requests.name, name="request log", timeout=60.0)
-    table, state, took = Requests(), RequestState(), list[float]()
+    table, took, more = Requests(), list[float](), True
     until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    while more or time.monotonic() < until:
 
         async def act(session: Session, state: RequestState = state) -> tuple[RequestState, bool] | None:
             return await table.step(session, state)
@@ -104,16 +104,16 @@ async def step_for(dsn: str, seconds: float) -> tuple[list[float], RequestState]
         if done is None:
             raise SystemExit(steps.problem)
         state, more = done
+        took.append(time.monotonic() - begun)
         if not more:
-            took.append(time.monotonic() - begun)
             await asyncio.sleep(max(0.0, STEP_SECONDS - took[-1]))
-    return took[1:], state
+    return took, state
 
 
-def stepping(dsn: str, seconds: float) -> tuple[list[float], RequestState]:
+def stepping(dsn: str, state: RequestState, seconds: float) -> tuple[list[float], RequestState]:
     """Step on the exporter's own loop."""
     with asyncio.Runner(loop_factory=ExporterLoop) as runner:
-        return runner.run(step_for(dsn, seconds))
+        return runner.run(step_for(dsn, state, seconds))
 
 
 def measure(postgres: PostgreSQL, history: int, seconds: float) -> bool:
@@ -144,8 +144,9 @@ def measure(postgres: PostgreSQL, history: int, seconds: float) -> bool:
 
 def report(postgres: PostgreSQL, dsn: str, seconds: float, idle: float, what: str) -> float:
     """Step for a while, print what that cost, and return the share of a core."""
+    _, state = stepping(dsn, RequestState(), 0)
     begun = spent(postgres)
-    took, state = stepping(dsn, seconds)
+    took, state = stepping(dsn, state, seconds)
     share = (spent(postgres) - begun) / seconds - idle
     text = Requests().encode(state)
     print(

@@ -159,6 +159,14 @@ async def test_exporters_that_share_a_store_count_alike(dsn: str, api: Connectio
             await catch_up(follower)
         assert (shown(first), shown(second)) == (number + 1, number + 1)
         clock.seconds += SAVE_SECONDS / 2
+    for follower in (first, second, first):  # none of them waits for the other to save
+        clock.seconds += SAVE_SECONDS
+        write(api, now(api))
+        await catch_up(follower)
+        await catch_up(follower)
+        saved = await first_store.read(lambda transaction: cursors.get(transaction, "performance_metrics counts"))
+        assert saved is not None
+        assert total(Requests().decode(saved)) == shown(follower)
     await asyncio.gather(first_store.close(), second_store.close())
 
 
