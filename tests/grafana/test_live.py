@@ -43,10 +43,7 @@ LIMITS: Final = {
 
 SENT: Final = {"__rate_interval": "20s", "__range": "1m"}
 
-NO_STANDBY = "the PostgreSQL has no standby"
 EXCUSED: Final[Mapping[str, str]] = {
-    "auraconnect-database: Replication lag (A)": NO_STANDBY,
-    "auraconnect-database: Replication links (A)": NO_STANDBY,
     "auraconnect-api: Slower than usual? (B)": "nothing is usual before a week is over",
     "auraconnect-api: Slower than usual? (C)": "nothing is usual before a week is over",
     "auraconnect-pipeline: Figures left out (A)": "nothing has too many series",
@@ -55,8 +52,6 @@ EXCUSED: Final[Mapping[str, str]] = {
 """Queries that have no data while all is as it is here, and why. Those get made-up series, see FED."""
 
 FED: Final = """
-auraconnect_postgres_replication_connected{target="primary",standby="made-up"} 1
-auraconnect_postgres_replication_lag_seconds{target="primary",standby="made-up"} 2
 service:http_request_duration_seconds:usual1h{service="made-up"} 0.1
 auraconnect_series_dropped_total{component="redis",target="made-up",collector="info"} 3
 auraconnect_exporter_render_failures_total{part="made-up"} 3

@@ -6,6 +6,7 @@ from tools.boards.alerts import WATCHING
 from tools.boards.model import GREY, Board, Graph, Query, Row, State, Timeline
 from tools.boards.queries import CIRCUIT, GOOD, REACHED, limit, or_unknown
 
+_READ: Final = "max by (component, target, collector) (auraconnect_collector_success)"
 _JOBS: Final = "auraconnect-exporter|auraconnect-api|prometheus|alertmanager"
 
 
@@ -92,19 +93,22 @@ PROBES: Final = (
     ),
     Timeline(
         title="Parts that can't be read",
-        description="Whether each part of each target could be read. A right or an extension that is missing fails "
-        "here, and the alerts that need the figures are blind.",
+        description="Whether all parts of each target could be read, and each part that could not. A right that is "
+        "missing fails here, an extension that the server does not have is not there. The alerts that need the "
+        "figures are blind.",
         unit="none",
         runbooks=("CollectorFailing", "RequestLogUnread"),
         width=12,
+        height=9,
         queries=(
             Query(
                 or_unknown(
-                    "max by (component, target, collector) (auraconnect_collector_success)"
-                    " or 2 * max by (component, target, collector) (auraconnect_collector_absent)",
-                    "component, target, collector",
-                    "auraconnect_collector_success",
+                    f"min by (component, target) ({_READ})", "component, target", "auraconnect_collector_success"
                 ),
+                "{{component}} {{target}}",
+            ),
+            Query(
+                f"{_READ} == 0 or 2 * max by (component, target, collector) (auraconnect_collector_absent)",
                 "{{component}} {{target}}: {{collector}}",
             ),
             Query(
@@ -122,6 +126,7 @@ PROBES: Final = (
         "the way of their recovery.",
         unit="none",
         width=12,
+        height=9,
         queries=(
             Query(
                 or_unknown(
