@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from auraconnect_exporter.model import Clock
-from auraconnect_exporter.probes.arq_queue import ArqProbe
 from auraconnect_exporter.probes.base import Probe
-from auraconnect_exporter.probes.celery_queue import CeleryProbe
 from auraconnect_exporter.probes.certificates import Trust
 from auraconnect_exporter.probes.host import HostProbe
 from auraconnect_exporter.probes.http_api import HttpProbe
@@ -28,8 +26,13 @@ def make_probe(target: Target, clock: Clock, trust: Trust) -> Probe:
         case Http() as system:
             probe = HttpProbe(system, target.timeout, clock, trust)
         case Workers(kind="celery") as system:
+            # What nobody watches needs no memory: these probes bring psutil along.
+            from auraconnect_exporter.probes.celery_queue import CeleryProbe  # noqa: PLC0415
+
             probe = CeleryProbe(system, target.timeout, clock.monotonic, trust)
         case Workers() as system:
+            from auraconnect_exporter.probes.arq_queue import ArqProbe  # noqa: PLC0415
+
             probe = ArqProbe(system, clock.monotonic, trust)
         case Host() as system:
             probe = HostProbe(system, target.timeout, clock.monotonic)
