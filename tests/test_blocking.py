@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -90,3 +94,30 @@ def test_look_ups_that_hang_are_limited_and_their_places_come_back(monkeypatch: 
     others = threading.active_count() - 1
     with asyncio.Runner(loop_factory=ExporterLoop) as runner:
         runner.run(crowd())
+
+
+def test_threads_share_their_memory() -> None:
+    """What many threads allocate lies in one arena, where glibc would give each of them its own."""
+    program = """
+import ctypes, sys, threading
+from auraconnect_exporter.blocking import share_memory
+if sys.argv[1] == "shared":
+    share_memory()
+barrier = threading.Barrier(9)
+def work():
+    kept = [bytes(600) for _ in range(100)]
+    barrier.wait()
+    barrier.wait()
+for _ in range(8):
+    threading.Thread(target=work, daemon=True).start()
+barrier.wait()
+ctypes.CDLL(None).malloc_stats()  # a heading for each arena, on standard error
+barrier.wait()
+"""
+    environ = {**os.environ, "PYTHONPATH": str(Path(blocking.__file__).parents[1])}
+    arenas = {}
+    for how in ("shared", "apart"):
+        command = [sys.executable, "-c", program, how]
+        done = subprocess.run(command, env=environ, check=True, capture_output=True, text=True)
+        arenas[how] = done.stderr.count("Arena ")
+    assert (arenas["shared"], arenas["apart"] > 1) == (1, True)

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from auraconnect_exporter import __version__, auth, commands, limits, logs
 from auraconnect_exporter.app import Address, Settings, StartError, serve
-from auraconnect_exporter.blocking import ExporterLoop
+from auraconnect_exporter.blocking import ExporterLoop, share_memory
 from auraconnect_exporter.config import Config, ConfigError, load
 from auraconnect_exporter.model import Secret
 from auraconnect_exporter.schema import Duration
@@ -63,6 +63,7 @@ def _serve(options: argparse.Namespace) -> int:
     if options.check_config:
         sys.stdout.write(f"The configuration is valid: {len(config.targets)} targets.\n")
         return 0
+    share_memory()
     with asyncio.Runner(loop_factory=ExporterLoop) as runner:
         runner.run(serve(read, config, settings, time))
     return 0
