@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "exporter" / "auraconnect_exporter"
 # From the ground up: a room may import what stands before it, and within a folder whatever makes no circle.
 FLOORS = [
     {"__init__"},
-    {"model", "records", "strict_yaml", "logs", "blocking"},
+    {"model", "records", "strict_yaml", "logs", "blocking", "negotiation"},
     {"exposition", "targets", "health", "maintenance", "response_times", "episodes", "escalation"},
     {"endpoints"},
     {"store"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 from collections.abc import Iterator
 
@@ -18,8 +17,6 @@ from auraconnect_exporter.exposition import (
     OPENMETRICS,
     PLAIN,
     Page,
-    accepts_gzip,
-    compress,
     labels_cache,
     number,
     wanted_type,
@@ -160,27 +157,3 @@ def test_what_is_no_unicode_becomes_a_question_mark() -> None:
 def test_the_format_is_the_one_that_is_preferred(accept: str, expected: str) -> None:
     """OpenMetrics for those who prefer it; whatever else is sent gets the text format."""
     assert wanted_type(accept) is expected
-
-
-@pytest.mark.parametrize(
-    ("header", "accepted"),
-    [
-        ("gzip", True),
-        ("deflate, gzip;q=0.5", True),
-        ("*", True),
-        ("GZIP", True),
-        ("", False),
-        ("identity", False),
-        ("gzip;q=0", False),
-        ("gzip;q=0, *", False),
-        ("gzip;q=nonsense", False),
-    ],
-)
-def test_gzip_only_where_it_is_accepted(header: str, accepted: bool) -> None:
-    """A client that refuses gzip, or sends nonsense, gets the plain body."""
-    assert accepts_gzip(header) is accepted
-
-
-def test_compressed_body_is_the_body() -> None:
-    """Compression loses nothing."""
-    assert gzip.decompress(compress(b"auraconnect " * 1000)) == b"auraconnect " * 1000

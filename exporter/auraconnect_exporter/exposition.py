@@ -6,7 +6,6 @@ Both formats write a sample in the same way; they differ in a counter's heading,
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,6 +14,7 @@ from typing import Final
 from prometheus_client import Metric as ClientFamily
 
 from auraconnect_exporter.model import Sample
+from auraconnect_exporter.negotiation import weights
 
 PLAIN: Final = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -128,33 +128,10 @@ class Page:
 
 
 def wanted_type(accept: str) -> str:
-    """Return the type that an Accept header prefers (RFC 9110, 12.5.1); the text format where it has no wish."""
+    """Return the type that an Accept header prefers; the text format where it has no wish."""
+    offered = {"application/openmetrics-text": OPENMETRICS, "text/plain": PLAIN}
     best, found = 0.0, PLAIN
-    for item in accept.lower().split(","):
-        kind, *parameters = (part.strip() for part in item.split(";"))
-        offered = {"application/openmetrics-text": OPENMETRICS, "text/plain": PLAIN}.get(kind)
-        if offered is not None and (weight := _weight(parameters)) > best:
-            best, found = weight, offered
+    for kind, weight in weights(accept).items():
+        if kind in offered and weight > best:
+            best, found = weight, offered[kind]
     return found
-
-
-def accepts_gzip(header: str) -> bool:
-    """Return whether an Accept-Encoding header allows gzip (RFC 9110, 12.5.3)."""
-    weights = {}
-    for item in header.lower().split(","):
-        coding, *parameters = (part.strip() for part in item.split(";"))
-        weights[coding] = _weight(parameters)
-    return weights.get("gzip", weights.get("*", 0.0)) > 0
-
-
-def _weight(parameters: Iterable[str]) -> float:
-    """Return the weight among an item's parameters; one that can't be read is no wish."""
-    try:
-        return float(next((part[2:] for part in parameters if part.startswith("q=")), "1"))
-    except ValueError:
-        return 0.0
-
-
-def compress(body: bytes) -> bytes:
-    """Compress a body for transfer; level 1, since a scrape is read once on a near network."""
-    return gzip.compress(body, compresslevel=1, mtime=0)

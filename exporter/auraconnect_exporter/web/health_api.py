@@ -21,10 +21,10 @@ from auraconnect_exporter.auth import Role
 from auraconnect_exporter.clients import pagerduty
 from auraconnect_exporter.dashboard import SUMMARY_HOURS, TOP, Background
 from auraconnect_exporter.errors import Errors
-from auraconnect_exporter.exposition import accepts_gzip, compress
 from auraconnect_exporter.figures import EndpointPerformance, Figures, FiguresUnavailable
 from auraconnect_exporter.maintenance import Occurrence
 from auraconnect_exporter.model import Health, Link, Secret, Snapshot
+from auraconnect_exporter.negotiation import accepts_gzip, compress
 from auraconnect_exporter.records import Actor, AlertType, Draft, Episode, ErrorRecord, Severity
 from auraconnect_exporter.store.errors import ErrorSummary as CountedErrors
 from auraconnect_exporter.store.problems import StoreError

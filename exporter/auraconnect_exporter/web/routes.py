@@ -16,16 +16,15 @@ from auraconnect_exporter import __version__
 from auraconnect_exporter.alert_metrics import AlertState
 from auraconnect_exporter.auth import Role
 from auraconnect_exporter.blocking import in_daemon_thread
-from auraconnect_exporter.exposition import accepts_gzip, compress
 from auraconnect_exporter.maintenance import Occurrence
 from auraconnect_exporter.metrics import Exposition
 from auraconnect_exporter.model import Reload, Snapshot
+from auraconnect_exporter.negotiation import accepts_gzip, compress, prefers_html
 from auraconnect_exporter.records import Actor
 from auraconnect_exporter.request_log import RequestLogView
 from auraconnect_exporter.web import openapi, pages, status
 from auraconnect_exporter.web.access import ANYBODY, Gate
 from auraconnect_exporter.web.assets import Assets
-from auraconnect_exporter.web.encoding import prefers_html
 from auraconnect_exporter.web.health_api import PREFIX, HealthApi
 from auraconnect_exporter.web.notices_api import CACHED, NoticesApi
 from auraconnect_exporter.web.operations import Call, Operation, read_body, read_query
