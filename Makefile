@@ -24,6 +24,7 @@ lock_command := uv pip compile --quiet --universal --generate-hashes --python-ve
 lock: ## pin the newest versions of all dependencies (needs uv)
 	$(lock_command) --upgrade --extra test --output-file requirements-test.lock pyproject.toml
 	$(lock_command) --upgrade --constraint requirements-test.lock --output-file requirements.lock pyproject.toml
+	$(lock_command) --upgrade --constraint requirements-test.lock --extra demo --output-file requirements-demo.lock pyproject.toml
 	$(lock_command) --upgrade --output-file tests/probes/arq-requirements.lock tests/probes/arq-requirements.txt
 
 mutation: ## change the rules in one place at a time, and see whether a test notices (about half an hour)

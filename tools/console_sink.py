@@ -41,9 +41,9 @@ class Page:
     alerts: tuple[Alert, ...]
 
 
-def address(port: int, receiver: str, channels: Sequence[str]) -> str:
-    """Return the URL at which the sink takes a receiver's pages."""
-    return f"http://127.0.0.1:{port}/{receiver}?{urlencode([('channel', channel) for channel in channels])}"
+def address(place: str, receiver: str, channels: Sequence[str]) -> str:
+    """Return the URL at which the sink at a place (host and port) takes a receiver's pages."""
+    return f"http://{place}/{receiver}?{urlencode([('channel', channel) for channel in channels])}"
 
 
 def parse(path: str, body: bytes) -> Page:
@@ -86,12 +86,12 @@ def render(page: Page) -> str:
 
 
 class ConsoleSink(AbstractContextManager["ConsoleSink"]):
-    """The HTTP server, on a port of its own while the block lasts.
+    """The HTTP server, while the block lasts: on a port of its own unless another address is given.
 
     What would reach a person goes to the log file, and its text to `show`: all but the heartbeat (severity none).
     """
 
-    def __init__(self, log: Path, show: Callable[[str], None]) -> None:
+    def __init__(self, log: Path, show: Callable[[str], None], listen: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         def take(page: Page) -> None:
             if all(alert.severity == "none" for alert in page.alerts):
                 return
@@ -114,8 +114,9 @@ class ConsoleSink(AbstractContextManager["ConsoleSink"]):
                 """Stay silent: the pages themselves are the log."""
 
         lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port: int = self._server.server_port
+        self._server = ThreadingHTTPServer(listen, Handler)
+        self.place = f"127.0.0.1:{self._server.server_port}"
+        """Where this machine reaches it."""
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, name="console-sink", daemon=True).start()

@@ -4,7 +4,7 @@ The derived files lie in another folder and may listen elsewhere, so paths becom
 change. Channels whose secret is missing lead to the console sink; routes stay as they are.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +62,20 @@ def replace_secret(node: Any, name: str, path: Path) -> Any:
     return [replace_secret(item, name, path) for item in node] if isinstance(node, list) else node
 
 
+def add_api(config: Mapping[str, Any], addresses: Sequence[str]) -> dict[str, Any]:
+    """Return a Prometheus configuration that also scrapes an API at these addresses."""
+    targets = [{"targets": list(addresses), "labels": {"service": "auraconnect-api"}}]
+    jobs = [
+        {**job, "static_configs": targets} if job["job_name"] == "auraconnect-api" else job
+        for job in config["scrape_configs"]
+    ]
+    return {**config, "scrape_configs": jobs}
+
+
 def use_sink(
-    config: Mapping[str, Any], sink_port: int, aws_credentials: Path, exists: Callable[[Path], bool]
+    config: Mapping[str, Any], sink: str, aws_credentials: Path, exists: Callable[[Path], bool]
 ) -> dict[str, Any]:
-    """Return an Alertmanager configuration whose channels without a secret lead to the console sink.
+    """Return an Alertmanager configuration whose channels without a secret lead to the console sink at `sink`.
 
     A secret is a file that `exists`; SMS through SNS needs `aws_credentials`. Whatever channels of a receiver
     lack theirs become one webhook together, so that a notification is one page.
@@ -85,7 +95,7 @@ def use_sink(
                 else:
                     missing.append(_channel(key, entry))
         if missing:
-            hook = {"url": console_sink.address(sink_port, receiver["name"], missing), "send_resolved": True}
+            hook = {"url": console_sink.address(sink, receiver["name"], missing), "send_resolved": True}
             kept.setdefault("webhook_configs", []).append(hook)
         return kept
 

@@ -84,8 +84,7 @@ class Stack:
         source = self.root / "prometheus/prometheus.yml"
         config = derive.relocate(_load(source), source.parent, self.addresses)
         if self.api:
-            (job,) = (job for job in config["scrape_configs"] if job["job_name"] == "auraconnect-api")
-            job["static_configs"] = [{"targets": list(self.api), "labels": {"service": "auraconnect-api"}}]
+            config = derive.add_api(config, self.api)
         config["rule_files"] = [str(path) for path in self._rule_files(config.get("rule_files", []))]
         prometheus = Prometheus(self.build, _dump(self.build / "prometheus.yml", config), port=self.ports["prometheus"])
         prometheus.log = self.build / "logs/prometheus.log"
@@ -113,7 +112,7 @@ class Stack:
         command = [sys.executable, "-m", "auraconnect_exporter", f"--data.path={self.build / 'data'}", *arguments]
         return subprocess.run(command, env=self.environ, capture_output=True, text=True, check=False)
 
-    def alertmanager(self, sink_port: int) -> Alertmanager:
+    def alertmanager(self, sink: str) -> Alertmanager:
         """Return Alertmanager, not started, on the derived `build/alertmanager.yml`.
 
         Raises ServerUnavailable, and ServerFailed when the exporter can't make it a token.
@@ -122,7 +121,7 @@ class Stack:
         aws_credentials = source.parent / "secrets/aws-credentials"
         config = derive.relocate(_load(source), source.parent, self.addresses)
         config = derive.replace_secret(config, "incident-log-token", self.incident_log_token())
-        config = derive.use_sink(config, sink_port, aws_credentials, Path.is_file)
+        config = derive.use_sink(config, sink, aws_credentials, Path.is_file)
         alertmanager = Alertmanager(
             self.build,
             _dump(self.build / "alertmanager.yml", config),
@@ -169,7 +168,7 @@ def run(stack: Stack, config: Path | None) -> int:
         servers: list[Server] = [exporter]
         starts: dict[str, Callable[[], Server]] = {
             "prometheus": stack.prometheus,
-            "alertmanager": lambda: stack.alertmanager(sink.port),
+            "alertmanager": lambda: stack.alertmanager(sink.place),
         }
         for name, make in starts.items():
             try:

@@ -57,7 +57,10 @@ def test_installs_nothing_without_its_hash(tmp_path: Path) -> None:
             bootstrap(lock(tmp_path, "six==1.17.0\n"), *arguments)
 
 
-@pytest.mark.parametrize(("name", "extras"), [("requirements.lock", []), ("requirements-test.lock", ["test"])])
+@pytest.mark.parametrize(
+    ("name", "extras"),
+    [("requirements.lock", []), ("requirements-demo.lock", ["demo"]), ("requirements-test.lock", ["test"])],
+)
 def test_the_locks_hold_what_the_project_asks_for(name: str, extras: list[str]) -> None:
     """Each dependency of pyproject.toml is pinned with hashes, and no lock holds an address."""
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -69,11 +72,12 @@ def test_the_locks_hold_what_the_project_asks_for(name: str, extras: list[str]) 
     assert "--index" not in text
 
 
-def test_what_is_tested_is_what_runs() -> None:
-    """Every version in the runtime lock is that of the test lock."""
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-demo.lock"])
+def test_what_is_tested_is_what_runs(name: str) -> None:
+    """Every version in what runs is that of the test lock."""
     ours, tests = (
-        set(re.findall(r"^[a-z0-9-]+==\S+", Path(name).read_text(encoding="utf-8"), re.MULTILINE))
-        for name in ("requirements.lock", "requirements-test.lock")
+        set(re.findall(r"^[a-z0-9-]+==\S+", Path(lock).read_text(encoding="utf-8"), re.MULTILINE))
+        for lock in (name, "requirements-test.lock")
     )
     assert ours
     assert ours - tests == set()

@@ -69,7 +69,7 @@ def test_a_page_is_one_block_that_says_who_what_where_and_the_way_on() -> None:
 
 def test_the_address_tells_receiver_and_channels() -> None:
     """What goes into the URL comes out of it, signs of their own meaning included."""
-    url = address(4000, "oncall-engineer-page", ["Slack #a&b", "email x@y.example"])
+    url = address("127.0.0.1:4000", "oncall-engineer-page", ["Slack #a&b", "email x@y.example"])
     page = parse(url.removeprefix("http://127.0.0.1:4000"), webhook(alert(target="primary")))
     assert page == Page("oncall-engineer-page", ("Slack #a&b", "email x@y.example"), (FIRING,))
 
@@ -84,7 +84,7 @@ def test_pages_are_shown_and_kept(tmp_path: Path) -> None:
     shown: list[str] = []
     log = tmp_path / "pages.log"
     with ConsoleSink(log, shown.append) as sink:
-        url = address(sink.port, "page", ["SMS"])
+        url = address(sink.place, "page", ["SMS"])
         assert post(url, webhook(alert(target="primary"), alert(target="replica"))) == 200
         assert post(url, webhook(alert("resolved", target="primary"))) == 200
     assert [text.count("DatabaseConnectionLost  database/") for text in shown] == [2, 1]
@@ -99,7 +99,7 @@ def test_the_heartbeat_is_no_page(tmp_path: Path) -> None:
     """Nobody wants to read every minute that all is well."""
     shown: list[str] = []
     with ConsoleSink(tmp_path / "pages.log", shown.append) as sink:
-        assert post(address(sink.port, "watchdog", ["webhook"]), webhook(alert(severity="none"))) == 200
+        assert post(address(sink.place, "watchdog", ["webhook"]), webhook(alert(severity="none"))) == 200
     assert shown == []
     assert not (tmp_path / "pages.log").exists()
 
@@ -109,6 +109,6 @@ def test_nonsense_is_refused_and_not_kept(tmp_path: Path, body: bytes) -> None:
     """A body that is no webhook gets 400 and leaves no page."""
     shown: list[str] = []
     with ConsoleSink(tmp_path / "pages.log", shown.append) as sink:
-        assert post(address(sink.port, "page", ["SMS"]), body) == 400
+        assert post(address(sink.place, "page", ["SMS"]), body) == 400
     assert shown == []
     assert not (tmp_path / "pages.log").exists()

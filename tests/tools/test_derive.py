@@ -37,7 +37,7 @@ def derived(*secrets: str) -> dict[str, Any]:
     """Derive from ORIGINAL in /etc/am, where only these secrets exist; answer the receivers by name."""
     config = relocate(yaml.safe_load(ORIGINAL), Path("/etc/am"), {})
     present = {Path("/etc/am/secrets") / secret for secret in secrets}
-    config = use_sink(config, 4000, AWS, present.__contains__)
+    config = use_sink(config, "127.0.0.1:4000", AWS, present.__contains__)
     return {receiver["name"]: receiver for receiver in config["receivers"]}
 
 
@@ -130,7 +130,7 @@ def test_both_versions_accept_what_is_derived_from_the_repositorys_own(tmp_path:
     source = Path("alertmanager/alertmanager.yml").absolute()
     config = relocate(yaml.safe_load(source.read_text(encoding="utf-8")), source.parent, {})
     path = tmp_path / "alertmanager.yml"
-    path.write_text(yaml.safe_dump(use_sink(config, 4000, AWS, lambda _: False)), encoding="utf-8")
+    path.write_text(yaml.safe_dump(use_sink(config, "127.0.0.1:4000", AWS, lambda _: False)), encoding="utf-8")
     checked = subprocess.run(
         [program("amtool", release), "check-config", path], check=False, capture_output=True, text=True
     )
