@@ -32,6 +32,10 @@ CMD ["--web.listen-address=:9850", "--data.path=/var/lib/auraconnect"]
 
 # What the other containers read is derived from the repository's files, as ./run does it.
 FROM exporter AS tools
+USER root
+# What a new volume is made like.
+RUN install -d -o auraconnect -g auraconnect /config
+USER 10001:10001
 COPY tools /opt/auraconnect/src/tools
 HEALTHCHECK NONE
 ENTRYPOINT ["python3", "-m", "tools.compose"]

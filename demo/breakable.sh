@@ -11,7 +11,7 @@ while :; do
         kill -0 "$child" 2>/dev/null || { wait "$child"; exit; }
         sleep 0.2 & wait $!
     done
-    kill -KILL -- "-$child"
+    kill -KILL "-$child"
     wait "$child"
     while [ -e "$fault" ]; do sleep 0.2 & wait $!; done
 done

@@ -73,6 +73,17 @@ async def settled(admin: psycopg.Connection) -> list[str]:
     return session_states(admin)
 
 
+async def test_a_database_without_an_encoding_is_read_like_any_other(
+    postgres: PostgreSQL, admin: psycopg.Connection, watch: Watch
+) -> None:
+    """SQL_ASCII, as the C locale makes it by default, would hand out its texts as bytes."""
+    admin.execute("CREATE DATABASE raw ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    server = dataclasses.replace(database(postgres).server, dbname="raw")
+    attempt = await watch(Postgres(server, slow=60.0, statements=False)).attempt()
+    assert (attempt.message, [part.problem for part in attempt.reading.parts if part.problem]) == ("", [])
+    assert value(attempt, "postgres_connections", "active") == 1
+
+
 async def test_values_are_those_of_the_server(postgres: PostgreSQL, admin: psycopg.Connection, watch: Watch) -> None:
     """States, the limit, waiting sessions and the oldest transaction are what pg_stat_activity shows."""
     watched = watch(database(postgres))

@@ -125,17 +125,21 @@ class PostgresProbe(Probe):
     async def _ask(self, collector: Collector, seconds: float) -> Part:
         """Read one part; where the server refuses it, or takes too long for it, that costs only this part."""
         try:
+            if collector.extension and not await self._has(collector.extension, seconds):
+                return Part(collector.name, absent=f"this database has no extension {collector.extension}")
             answers = await self._session.transaction(
                 [collector.statement(self._session.version)], _milliseconds(seconds)
             )
         except psycopg.Error as error:
             if not self._session.is_usable:
                 raise
-            if collector.without and isinstance(error, psycopg.errors.UndefinedFunction):
-                return Part(collector.name, absent=collector.without)
             # Not the whole error, which quotes the statement.
             return Part(collector.name, problem=error.diag.message_primary or str(error))
         return _interpreted(collector, answers[-1])
+
+    async def _has(self, extension: str, seconds: float) -> bool:
+        found = f"SELECT 1 FROM pg_extension WHERE extname = '{extension}'"  # noqa: S608  # a name of ours
+        return bool((await self._session.transaction([found], _milliseconds(seconds)))[-1])
 
     def _is_due(self, collector: Collector) -> bool:
         return self._monotonic() >= self._due.get(collector.name, 0.0)

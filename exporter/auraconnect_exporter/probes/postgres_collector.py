@@ -18,7 +18,8 @@ class Collector:
 
     ``statement`` returns one SELECT for a server's version, such as 150004; ``read`` turns its rows into the part and
     does no I/O. ``every`` is in seconds; 0 means with each check. ``only_if`` is asked after the others of a check were
-    read; where it says no, there are no rows. ``without`` is what to say when what the statement calls does not exist.
+    read; where it says no, there are no rows. ``extension`` is what the statement needs: without it, it is not sent,
+    since the server would log an error each time.
     """
 
     name: str
@@ -26,7 +27,7 @@ class Collector:
     read: Callable[[Rows], Part]
     every: float = 0.0
     only_if: Callable[[], bool] | None = None
-    without: str = ""
+    extension: str = ""
 
 
 def always(sql: str) -> Callable[[int], str]:

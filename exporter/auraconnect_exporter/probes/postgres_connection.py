@@ -170,5 +170,6 @@ def connect_arguments(server: PostgresServer) -> dict[str, Any]:
         "dbname": server.dbname,
         "application_name": "auraconnect-exporter",
         "autocommit": True,
+        "client_encoding": "UTF8",  # a database without an encoding would hand out bytes
         "prepare_threshold": None,  # PgBouncer in transaction mode has no prepared statements
     }

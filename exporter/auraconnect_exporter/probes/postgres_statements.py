@@ -64,8 +64,7 @@ class Statements:
 
     def collectors(self) -> tuple[Collector, ...]:
         """Return it."""
-        without = f"this database has no extension {EXTENSION}, or the role no right to use its schema"
-        return (Collector("statements", self.statement, self.read, ONCE_A_MINUTE, without=without),)
+        return (Collector("statements", self.statement, self.read, ONCE_A_MINUTE, extension=EXTENSION),)
 
     def statement(self, _: int) -> str:
         """Return SQL for those that have a series now and those that may get one."""
