@@ -16,7 +16,8 @@ from psycopg.pq import TransactionStatus
 
 from auraconnect_exporter.model import Clock, Reading, Reason
 from auraconnect_exporter.probes.base import Probe, ProbeError
-from auraconnect_exporter.probes.postgres import connect_arguments, explain_psycopg, shut_down
+from auraconnect_exporter.probes.postgres_connection import connect_arguments, shut_down
+from auraconnect_exporter.probes.postgres_failures import explain_psycopg
 from auraconnect_exporter.probes.runner import Runner
 from auraconnect_exporter.targets import PostgresServer
 

@@ -65,16 +65,14 @@ def ladder(
     """
     severity = episode.identity.severity
     roles = ROLES.get(severity)
-    if roles is None or episode.symptom == "maintenance":
+    if roles is None or episode.symptom == "maintenance" or suppressed:
         return Ladder(None, ())
     started = episode.started_at if since is None else since
     until = now if episode.acknowledged_at is None else episode.acknowledged_at
     times = [started + round({**DELAYS, **delays}[severity, level] * SECOND) for level in (SECONDARY, MANAGER)]
-    reached = 0 if suppressed else 1 + sum(time <= until for time in times)
+    reached = 1 + sum(time <= until for time in times)
     told = roles[:reached]
-    respond_by = None if suppressed else started + round(RESPONSE_TARGETS[severity] * SECOND)
-    if suppressed or episode.acknowledged_at is not None:
-        return Ladder(respond_by, told)
-    if reached == len(roles):
+    respond_by = started + round(RESPONSE_TARGETS[severity] * SECOND)
+    if episode.acknowledged_at is not None or reached == len(roles):
         return Ladder(respond_by, told)
     return Ladder(respond_by, told, roles[reached], times[reached - 1])

@@ -16,15 +16,13 @@ from auraconnect_exporter.model import Clock, Part, Reading
 from auraconnect_exporter.probes.base import Probe
 from auraconnect_exporter.probes.postgres_activity import Activity
 from auraconnect_exporter.probes.postgres_collector import ONCE_A_MINUTE, Collector
-from auraconnect_exporter.probes.postgres_connection import Rows, Session, begin, connect_arguments, shut_down
+from auraconnect_exporter.probes.postgres_connection import Rows, Session, begin
 from auraconnect_exporter.probes.postgres_failures import explain_psycopg
 from auraconnect_exporter.probes.postgres_log import AuthenticationLog
 from auraconnect_exporter.probes.postgres_replication import Replication
 from auraconnect_exporter.probes.postgres_statements import Statements
 from auraconnect_exporter.probes.postgres_upkeep import Upkeep
 from auraconnect_exporter.targets import Postgres
-
-__all__ = ["PostgresProbe", "connect_arguments", "explain_psycopg", "shut_down"]
 
 log = logging.getLogger(__name__)
 
